@@ -1,0 +1,187 @@
+"""Tiles: quantised matrices as the words that stream from memory into the array."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from edgeaccel.formats import Format, get_format, tile_channels
+from edgeaccel.quantise import Quantised
+
+__all__ = ["TileLayout", "pack", "unpack"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TileLayout:
+    """What a tile holds: one word of scales, then the words of `channels` output channels by `inputs` inputs.
+
+    A word is ``lanes`` 4-bit digits, lane ``i`` in bits ``4 i + 3 .. 4 i``, stored little-endian; `Format`
+    says which lane holds what. The scale word holds the scales of all channels for the tile's first block,
+    then for its second. Then come, for each block, for each group of ``channels_per_word`` channels, the
+    block's words in ascending order of input.
+
+    A tile spans as many blocks as its scale word has scales for: one with FP16, two with E8M0.
+
+    Parameters
+    ----------
+    format : str
+        A key of `FORMATS`.
+    lanes : int
+        Digits in a word, see `check_lanes`.
+    block : int
+        Inputs that share a scale: a multiple of the format's ``inputs_per_word``.
+
+    Raises
+    ------
+    ValueError
+        An unknown format, or lanes or a block that are not legal.
+    """
+
+    format: str
+    lanes: int
+    block: int
+
+    def __post_init__(self):
+        self.spec.words_per_block(self.lanes, self.block)
+
+    @property
+    def spec(self) -> Format:
+        """The format itself."""
+        return get_format(self.format)
+
+    @property
+    def channels(self) -> int:
+        """Output channels of a tile."""
+        return tile_channels(self.lanes)
+
+    @property
+    def groups(self) -> int:
+        """Channel groups of a tile; a word serves one group."""
+        return self.channels // self.spec.channels_per_word
+
+    @property
+    def blocks(self) -> int:
+        """Blocks of inputs of a tile."""
+        return 4 * self.lanes // (self.spec.scale_bits * self.channels)
+
+    @property
+    def inputs(self) -> int:
+        """Inputs of a tile."""
+        return self.blocks * self.block
+
+    @property
+    def inputs_per_word(self) -> int:
+        """Inputs that a word carries, for each channel of its group."""
+        return self.spec.inputs_per_word(self.lanes)
+
+    @property
+    def words_per_block(self) -> int:
+        """Words of one block of one channel group."""
+        return self.spec.words_per_block(self.lanes, self.block)
+
+    @property
+    def words_per_tile(self) -> int:
+        """Words of a tile, the scale word among them."""
+        return 1 + self.blocks * self.groups * self.words_per_block
+
+    @property
+    def bits_per_weight(self) -> float:
+        """Memory per weight of a full tile, scales included."""
+        return self.words_per_tile * 4 * self.lanes / (self.channels * self.inputs)
+
+    def tiles_shape(self, shape: tuple[int, int]) -> tuple[int, int, int, int]:
+        """Shape of the packed bytes of a matrix of ``shape`` [N output channels, K inputs]."""
+        channels, inputs = shape
+        return (
+            -(-channels // self.channels),
+            -(-inputs // self.inputs),
+            self.words_per_tile,
+            self.lanes // 2,
+        )
+
+
+def pack(quantised: Quantised, *, lanes: int) -> np.ndarray:
+    """Pack a quantised matrix into tiles: uint8 [channel tiles, input tiles, words_per_tile, lanes // 2].
+
+    In memory order: channel tiles outermost, then input tiles ascending, then as in `TileLayout`. Where the
+    matrix does not fill its tiles, codes are zero and scales the format's ``zero_scale``.
+
+    Raises ValueError if the lanes are not legal or the matrix's block is no whole number of words.
+    """
+    layout = TileLayout(format=quantised.format, lanes=lanes, block=quantised.block)
+    spec = layout.spec
+    tiles = np.empty(layout.tiles_shape(quantised.shape), np.uint8)
+    channel_tiles, input_tiles = tiles.shape[:2]
+
+    scales = np.full(
+        (channel_tiles * layout.channels, input_tiles * layout.blocks),
+        spec.zero_scale,
+        spec.scale_dtype.newbyteorder("<"),
+    )
+    scales[: quantised.scales.shape[0], : quantised.scales.shape[1]] = quantised.scales
+    scales = scales.reshape(channel_tiles, layout.channels, input_tiles, layout.blocks).transpose(0, 2, 3, 1)
+    tiles[:, :, 0] = np.ascontiguousarray(scales).view(np.uint8).reshape(channel_tiles, input_tiles, -1)
+
+    for tile, words in enumerate(tiles[:, :, 1:]):  # by channel tile, which keeps the temporaries small
+        codes = np.zeros((layout.channels, input_tiles * layout.inputs), spec.code_dtype)
+        source = quantised.codes[tile * layout.channels : (tile + 1) * layout.channels]
+        codes[: source.shape[0], : source.shape[1]] = source
+        words[:] = _words(codes, layout).reshape(words.shape)
+    return tiles
+
+
+def unpack(tiles: np.ndarray, *, format: str, shape: tuple[int, int], block: int, lanes: int) -> Quantised:
+    """The matrix of ``shape`` [N output channels, K inputs] that `pack` made ``tiles`` of.
+
+    Raises ValueError if the lanes or the block are not legal, or the tiles' shape or dtype does not fit.
+    """
+    layout = TileLayout(format=format, lanes=lanes, block=block)
+    spec = layout.spec
+    channels, inputs = shape
+    if channels < 1 or inputs < 1:
+        raise ValueError(f"shape must be at least one channel by one input, not {shape}")
+    if tiles.shape != layout.tiles_shape(shape) or tiles.dtype != np.uint8:
+        raise ValueError(
+            f"tiles of a {channels} x {inputs} {format} matrix in blocks of {block} at {lanes} lanes must be"
+            f" uint8 {layout.tiles_shape(shape)}, not {tiles.dtype} {tiles.shape}"
+        )
+    channel_tiles, input_tiles = tiles.shape[:2]
+
+    scales = np.ascontiguousarray(tiles[:, :, 0]).view(spec.scale_dtype.newbyteorder("<"))
+    scales = scales.reshape(channel_tiles, input_tiles, layout.blocks, layout.channels).transpose(0, 3, 1, 2)
+    scales = scales.reshape(channel_tiles * layout.channels, -1)[:channels, : -(-inputs // block)]
+
+    codes = np.empty(shape, spec.code_dtype)
+    for tile, words in enumerate(tiles[:, :, 1:]):
+        target = codes[tile * layout.channels : (tile + 1) * layout.channels]
+        target[:] = _codes(words, layout)[: target.shape[0], :inputs]
+    return Quantised(format=format, codes=codes, scales=scales.astype(spec.scale_dtype), block=block)
+
+
+def _words(codes: np.ndarray, layout: TileLayout) -> np.ndarray:
+    """Words of ``codes`` [channels, inputs]: bytes [blocks, groups, words, pairs per input, inputs per word].
+
+    The last two axes are the bytes of one word, byte ``p`` being lane pair ``p``.
+    """
+    spec = layout.spec
+    shifts = 4 * np.arange(spec.digits, dtype=codes.dtype)
+    digits = ((codes[:, np.newaxis] >> shifts[:, np.newaxis]) & 15).astype(np.uint8)
+    digits = digits.reshape(layout.groups, spec.pairs_per_input, 2, -1)
+    pairs = digits[:, :, 0] | digits[:, :, 1] << 4
+    pairs = pairs.reshape(*pairs.shape[:2], -1, layout.words_per_block, layout.inputs_per_word)
+    return pairs.transpose(2, 0, 3, 1, 4)
+
+
+def _codes(words: np.ndarray, layout: TileLayout) -> np.ndarray:
+    """Codes [channels, inputs] of one channel tile's words: the inverse of `_words`."""
+    spec = layout.spec
+    pairs = words.reshape(
+        -1, layout.groups, layout.words_per_block, spec.pairs_per_input, layout.inputs_per_word
+    )
+    pairs = pairs.transpose(1, 3, 0, 2, 4).reshape(layout.groups, spec.pairs_per_input, 1, -1)
+    digits = np.concatenate([pairs & 15, pairs >> 4], axis=2).reshape(layout.channels, spec.digits, -1)
+    # The last digit goes to the type's top bits, so that the shift back extends the sign.
+    spare = 8 * spec.code_dtype.itemsize - spec.element_bits
+    codes = np.zeros((layout.channels, digits.shape[2]), spec.code_dtype)
+    for i in range(spec.digits):
+        codes |= digits[:, i].astype(spec.code_dtype) << (4 * i + spare)
+    return codes >> spare

@@ -1,0 +1,249 @@
+"""The tile packer, against bytes written out by hand, a lane-by-lane reference, and the golden reading."""
+
+import os
+
+import numpy as np
+import pytest
+
+from edgeaccel.formats import FORMATS, tile_channels
+from edgeaccel.golden.formats import integer_elements, scale_values
+from edgeaccel.quantise import Quantised, quantise
+from edgeaccel.tiles import TileLayout, pack, unpack
+
+LANES = [16, 32, 64, 128, 256]
+
+
+@pytest.fixture
+def rng():
+    seed = int.from_bytes(os.urandom(4))
+    print(f"seed {seed}")  # pytest shows it with a failure
+    return np.random.default_rng(seed)
+
+
+def random_quantised(rng, name, shape, block):
+    """Any legal codes, those that `quantise` does not make among them, and finite scales."""
+    spec = FORMATS[name]
+    low = 0 if name == "mxfp4" else -(1 << spec.element_bits - 1)
+    scales_shape = (shape[0], -(-shape[1] // block))
+    if name == "mxfp4":
+        scales = rng.integers(0, 255, scales_shape).astype(np.uint8)
+    else:
+        scales = rng.integers(0, 0x7C00, scales_shape).astype(np.uint16).view(np.float16)
+    codes = rng.integers(low, low + (1 << spec.element_bits), shape).astype(spec.code_dtype)
+    return Quantised(format=name, codes=codes, scales=scales, block=block)
+
+
+def random_case(rng, name, lanes):
+    block = FORMATS[name].inputs_per_word(lanes) * int(rng.integers(1, 4))
+    shape = (int(rng.integers(1, 3 * tile_channels(lanes))), int(rng.integers(1, 5 * block)))
+    return random_quantised(rng, name, shape, block)
+
+
+def tile_bytes(text):
+    return np.array([list(bytes.fromhex(line)) for line in text.split("\n") if line.strip()], np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("name", "codes", "scales", "expected"),
+    [
+        (
+            "int4",
+            [range(8), range(-8, 0), [1] * 8],
+            [[1.0], [2.0], [-0.5]],
+            """
+            00 3c  00 40  00 b8  00 00
+            80 91 a2 b3 c4 d5 e6 f7
+            01 01 01 01 01 01 01 01
+            """,
+        ),
+        (
+            "int8",
+            [range(8), [-128, -1, 127, 16, -16, 15], [0x21, 0x43]],
+            [[1.0], [2.0], [2.0**-24]],
+            """
+            00 3c  00 40  01 00  00 00
+            00 01 02 03 04 05 06 07
+            80 ff 7f 10 f0 0f 00 00
+            21 43 00 00 00 00 00 00
+            00 00 00 00 00 00 00 00
+            """,
+        ),
+        (
+            "int16",
+            [[0x0123, 0x4567, -0x8000, -1, 0x1A, 0x2B00], [256]],
+            [[1.0], [0.5]],
+            """
+            00 3c  00 38  00 00  00 00
+            23 67 00 ff  01 45 80 ff
+            1a 00 00 00  00 2b 00 00
+            00 00 00 00  01 00 00 00
+            00 00 00 00  00 00 00 00
+            00 00 00 00  00 00 00 00
+            00 00 00 00  00 00 00 00
+            00 00 00 00  00 00 00 00
+            00 00 00 00  00 00 00 00
+            """,
+        ),
+        (
+            "mxfp4",
+            [[0, 1, 2, 3, 8, 9, 10, 11], [4, 5, 6, 7, 12, 13, 14, 15], [0xA, 0xB, 0xC, 0xD, 1, 1, 1, 1]],
+            [[1, 2], [3, 4], [5, 254]],
+            """
+            01 03 05 7f  02 04 fe 7f
+            40 51 62 73  0a 0b 0c 0d
+            c8 d9 ea fb  01 01 01 01
+            """,
+        ),
+    ],
+)
+def test_bytes(name, codes, scales, expected):
+    """One tile at 16 lanes: words of 8 bytes, four channels, the last of them padding."""
+    spec = FORMATS[name]
+    inputs = max(len(channel) for channel in codes)
+    codes = [[*channel] + [0] * (inputs - len(channel)) for channel in codes]
+    quantised = Quantised(
+        format=name,
+        codes=np.array(codes).astype(spec.code_dtype),
+        scales=np.array(scales).astype(spec.scale_dtype),
+        block=4 if name == "mxfp4" else 8,
+    )
+    np.testing.assert_array_equal(pack(quantised, lanes=16)[0, 0], tile_bytes(expected))
+
+
+def reference_pack(quantised, lanes):
+    """Lane by lane, from the layout as it is written down: no shared code with `pack`."""
+    name, block, (channels, inputs) = quantised.format, quantised.block, quantised.shape
+    per_word = {"int4": lanes // 2, "int8": lanes // 2, "int16": lanes // 4, "mxfp4": lanes // 4}[name]
+    per_group = {"int4": 2, "int8": 1, "int16": 1, "mxfp4": 4}[name]
+    per_tile, blocks = lanes // 4, 2 if name == "mxfp4" else 1
+    n_words = 1 + blocks * (per_tile // per_group) * (block // per_word)
+    tiles = [
+        [[[0] * lanes for _ in range(n_words)] for _ in range(-(-inputs // (block * blocks)))]
+        for _ in range(-(-channels // per_tile))
+    ]
+    for channel_tile in tiles:
+        for tile in channel_tile:
+            tile[0] = [0xF, 0x7] * (lanes // 2) if name == "mxfp4" else tile[0]
+
+    for (n, b), scale in np.ndenumerate(quantised.scales):
+        digits = 2 if name == "mxfp4" else 4
+        bits = int(scale) if name == "mxfp4" else int(scale.view(np.uint16))
+        first = ((b % blocks) * per_tile + n % per_tile) * digits
+        for d in range(digits):
+            tiles[n // per_tile][b // blocks][0][first + d] = (bits >> 4 * d) & 15
+
+    for (n, k), code in np.ndenumerate(quantised.codes):
+        group, c = divmod(n % per_tile, per_group)
+        b, i = divmod(k, block)
+        word, i = divmod(i, per_word)
+        word += 1 + (b % blocks * (per_tile // per_group) + group) * (block // per_word)
+        match name:
+            case "int4":
+                places = [2 * i + c]
+            case "int8":
+                places = [2 * i, 2 * i + 1]
+            case "int16":
+                pair, upper_pair = i, i + lanes // 4
+                places = [2 * pair, 2 * pair + 1, 2 * upper_pair, 2 * upper_pair + 1]
+            case "mxfp4":
+                places = [2 * (c // 2 * lanes // 4 + i) + c % 2]
+        for d, lane in enumerate(places):
+            tiles[n // per_tile][b // blocks][word][lane] = (int(code) >> 4 * d) & 15
+
+    nibbles = np.array(tiles, np.uint8)
+    return nibbles[..., ::2] + 16 * nibbles[..., 1::2]
+
+
+@pytest.mark.parametrize("lanes", LANES)
+@pytest.mark.parametrize("name", FORMATS)
+def test_pack_equals_the_lane_by_lane_reference(name, lanes, rng):
+    for _ in range(3):
+        quantised = random_case(rng, name, lanes)
+        np.testing.assert_array_equal(
+            pack(quantised, lanes=lanes), reference_pack(quantised, lanes), strict=True
+        )
+
+
+@pytest.mark.parametrize("lanes", LANES)
+@pytest.mark.parametrize("name", FORMATS)
+def test_round_trip(name, lanes, rng):
+    for _ in range(5):
+        quantised = random_case(rng, name, lanes)
+        tiles = pack(quantised, lanes=lanes)
+        back = unpack(tiles, format=name, shape=quantised.shape, block=quantised.block, lanes=lanes)
+        assert (back.format, back.block) == (name, quantised.block)
+        np.testing.assert_array_equal(back.codes, quantised.codes, strict=True)
+        np.testing.assert_array_equal(back.scales, quantised.scales, strict=True)
+
+
+@pytest.mark.parametrize("lanes", LANES)
+@pytest.mark.parametrize("name", FORMATS)
+def test_golden_reads_the_weights(name, lanes, rng):
+    """Whole tiles, read word by word by the golden model, give the weights that were packed."""
+    spec = FORMATS[name]
+    block = 2 * spec.inputs_per_word(lanes)
+    layout = TileLayout(format=name, lanes=lanes, block=block)
+    weights = rng.standard_normal((2 * layout.channels, 3 * layout.inputs)).astype(np.float32)
+    quantised = quantise(weights, name, block=block)
+    read = np.empty(weights.shape)
+    for (ct, it), _ in np.ndenumerate(np.empty((2, 3))):
+        words = iter(pack(quantised, lanes=lanes)[ct, it])
+        scales = scale_values(next(words), name)
+        assert scales.shape == (layout.blocks, layout.channels)
+        for b in range(layout.blocks):
+            for g in range(layout.groups):
+                channels = slice(g * spec.channels_per_word, (g + 1) * spec.channels_per_word)
+                elements = np.hstack([integer_elements(next(words), name) for _ in range(2)])
+                rows = slice(ct * layout.channels + channels.start, ct * layout.channels + channels.stop)
+                inputs = slice(it * layout.inputs + b * block, it * layout.inputs + (b + 1) * block)
+                read[rows, inputs] = elements * 2.0**spec.lsb_exponent * scales[b, channels, np.newaxis]
+        assert next(words, None) is None
+    np.testing.assert_array_equal(read, quantised.dequantise())
+
+
+def test_layout_figures():
+    layouts = [TileLayout(format=spec.name, lanes=128, block=spec.block) for spec in FORMATS.values()]
+    assert [layout.words_per_tile for layout in layouts] == [33, 65, 129, 17]
+    assert [layout.bits_per_weight for layout in layouts] == [4.125, 8.125, 16.125, 4.25]
+    assert [layout.inputs for layout in layouts] == [128, 128, 128, 64]
+    assert [layout.groups for layout in layouts] == [16, 32, 32, 8]
+    assert layouts[0].tiles_shape((4096, 11008)) == (128, 86, 33, 64)
+    assert layouts[0].tiles_shape((33, 129)) == (2, 2, 33, 64)
+
+
+def test_layout_errors():
+    with pytest.raises(
+        ValueError, match=r"^format must be one of 'int4', 'int8', 'int16', 'mxfp4', not 'q4_0'$"
+    ):
+        TileLayout(format="q4_0", lanes=128, block=128)
+    with pytest.raises(ValueError, match=r"^lanes must be a power of two of at least 16, not 48$"):
+        TileLayout(format="int4", lanes=48, block=48)
+    with pytest.raises(
+        ValueError, match=r"^block must be a positive multiple of 64, .* mxfp4 word at 256 lanes, not 32$"
+    ):
+        TileLayout(format="mxfp4", lanes=256, block=32)
+
+
+def test_pack_errors(rng):
+    quantised = random_quantised(rng, "int8", (4, 100), 96)
+    with pytest.raises(
+        ValueError, match=r"^block must be a positive multiple of 64, .* at 128 lanes, not 96$"
+    ):
+        pack(quantised, lanes=128)
+    with pytest.raises(ValueError, match=r"^lanes must be a power of two of at least 16, not 8$"):
+        pack(quantised, lanes=8)
+
+
+def test_unpack_errors(rng):
+    tiles = pack(random_quantised(rng, "int8", (5, 20), 16), lanes=16)
+    good = {"format": "int8", "shape": (5, 20), "block": 16, "lanes": 16}
+    unpack(tiles, **good)
+    wanted = r"^tiles of a 5 x 20 int8 matrix in blocks of 16 at 16 lanes must be uint8 \(2, 2, 9, 8\), not "
+    with pytest.raises(ValueError, match=wanted + r"uint8 \(2, 1, 9, 8\)$"):
+        unpack(tiles[:, :1], **good)
+    with pytest.raises(ValueError, match=wanted + r"int8 \(2, 2, 9, 8\)$"):
+        unpack(tiles.view(np.int8), **good)
+    with pytest.raises(ValueError, match=r"^tiles of a 5 x 33 int8 matrix .* \(2, 3, 9, 8\), not "):
+        unpack(tiles, **{**good, "shape": (5, 33)})
+    with pytest.raises(ValueError, match=r"^shape must be at least one channel by one input, not \(0, 20\)$"):
+        unpack(tiles, **{**good, "shape": (0, 20)})
