@@ -48,9 +48,7 @@ class Quantised:
         spec = get_format(self.format)
         _check_block(self.block)
         if self.codes.ndim != 2 or not self.codes.size:
-            raise ValueError(
-                f"codes must be [channels, inputs] and not empty, not of shape {self.codes.shape}"
-            )
+            raise ValueError(f"codes must be [channels, inputs] and not empty, not of shape {self.codes.shape}")
         if self.codes.dtype != spec.code_dtype:
             raise ValueError(f"{self.format} codes must be {spec.code_dtype}, not {self.codes.dtype}")
         shape = (self.shape[0], -(-self.shape[1] // self.block))
@@ -65,9 +63,7 @@ class Quantised:
         highest = lowest + (1 << spec.element_bits) - 1
         if self.codes.min() < lowest or self.codes.max() > highest:
             n, k = np.argwhere((self.codes < lowest) | (self.codes > highest))[0]
-            raise ValueError(
-                f"codes[{n}, {k}] is {self.codes[n, k]}, {self.format} codes are {lowest} to {highest}"
-            )
+            raise ValueError(f"codes[{n}, {k}] is {self.codes[n, k]}, {self.format} codes are {lowest} to {highest}")
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -85,9 +81,7 @@ class Quantised:
         with np.errstate(over="ignore"):  # six times E8M0's largest scale is over float32's range
             for part in _chunks(self.shape):
                 scales = np.repeat(_scale_values(self.scales[part], spec), width, axis=1)[:, : self.shape[1]]
-                np.ldexp(
-                    spec.elements(self.codes[part]).astype(np.float32), spec.lsb_exponent, out=weights[part]
-                )
+                np.ldexp(spec.elements(self.codes[part]).astype(np.float32), spec.lsb_exponent, out=weights[part])
                 weights[part] *= scales
         return weights
 

@@ -174,9 +174,7 @@ def _words(codes: np.ndarray, layout: TileLayout) -> np.ndarray:
 def _codes(words: np.ndarray, layout: TileLayout) -> np.ndarray:
     """Codes [channels, inputs] of one channel tile's words: the inverse of `_words`."""
     spec = layout.spec
-    pairs = words.reshape(
-        -1, layout.groups, layout.words_per_block, spec.pairs_per_input, layout.inputs_per_word
-    )
+    pairs = words.reshape(-1, layout.groups, layout.words_per_block, spec.pairs_per_input, layout.inputs_per_word)
     pairs = pairs.transpose(1, 3, 0, 2, 4).reshape(layout.groups, spec.pairs_per_input, 1, -1)
     digits = np.concatenate([pairs & 15, pairs >> 4], axis=2).reshape(layout.channels, spec.digits, -1)
     # The last digit goes to the type's top bits, so that the shift back extends the sign.

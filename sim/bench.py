@@ -82,9 +82,7 @@ def run(component, engine, inputs, n_results, *, stalls=None, max_cycles=None):
     shapes = {name: getattr(component, name).payload.shape() for name in sources + sinks}
     counts = n_results if isinstance(n_results, dict) else dict.fromkeys(sinks, n_results)
     rows = {name: encode(shapes[name], inputs[name]) for name in sources}
-    rows |= {
-        name: np.zeros((counts[name], row_bytes(Shape.cast(shapes[name]).width)), np.uint8) for name in sinks
-    }
+    rows |= {name: np.zeros((counts[name], row_bytes(Shape.cast(shapes[name]).width)), np.uint8) for name in sinks}
     patterns = {name: np.asarray((stalls or {}).get(name, ()), dtype=bool) for name in rows}
     if max_cycles is None:
         max_cycles = 10_000 + sum(len(items) for items in rows.values()) + sum(map(len, patterns.values()))
@@ -110,9 +108,7 @@ class Traffic:
             left = self.n_transferred[name] < len(self.rows[name])
             self.offering[name] |= left and self.patterns[name].first(cycle) == cycle
         return {
-            name: int.from_bytes(self.rows[name][self.n_transferred[name]].tobytes(), "little")
-            if offering
-            else None
+            name: int.from_bytes(self.rows[name][self.n_transferred[name]].tobytes(), "little") if offering else None
             for name, offering in self.offering.items()
         }
 
@@ -150,9 +146,7 @@ class Traffic:
         self.n_transferred[name] += 1
 
     def timeout(self, max_cycles):
-        progress = ", ".join(
-            f"{name} {n} of {len(self.rows[name])}" for name, n in self.n_transferred.items()
-        )
+        progress = ", ".join(f"{name} {n} of {len(self.rows[name])}" for name, n in self.n_transferred.items())
         return StreamError(f"not finished after {max_cycles} cycles: {progress}")
 
 
@@ -175,8 +169,7 @@ def _run_amaranth(component, sources, sinks, rows, patterns, cycles, max_cycles)
                 raise StreamError(f"cycle {cycle}: valid waits for ready")
             taken = {name: ctx.get(getattr(component, name).ready) for name in sources}
             offered = {
-                name: ctx.get(_bits(getattr(component, name).payload)) if valid[name] else None
-                for name in sinks
+                name: ctx.get(_bits(getattr(component, name).payload)) if valid[name] else None for name in sinks
             }
             if traffic.settle(cycle, taken, offered):
                 return

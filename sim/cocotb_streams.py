@@ -58,8 +58,7 @@ async def _drive(dut, traffic, max_cycles):
         await ReadOnly()
         taken = {name: bool(port(name, "ready").value) for name in traffic.sources}
         offered = {
-            name: int(port(name, "payload").value) if port(name, "valid").value else None
-            for name in traffic.sinks
+            name: int(port(name, "payload").value) if port(name, "valid").value else None for name in traffic.sinks
         }
         if traffic.settle(cycle, taken, offered):
             return

@@ -35,9 +35,7 @@ def _to_bits(shape, values):
         missing = shape.members.keys() ^ values.keys()
         if missing:
             raise ValueError(f"payload must have the fields {list(shape.members)}, not {list(values)}")
-        return np.concatenate(
-            [_to_bits(field, values[name]) for name, field in shape.members.items()], axis=-1
-        )
+        return np.concatenate([_to_bits(field, values[name]) for name, field in shape.members.items()], axis=-1)
     if isinstance(shape, data.ArrayLayout):
         bits = _to_bits(shape.elem_shape, values)
         return bits.reshape(*bits.shape[:-2], -1)
@@ -50,8 +48,7 @@ def _to_bits(shape, values):
 def _from_bits(shape, bits):
     if isinstance(shape, data.StructLayout):
         return {
-            name: _from_bits(field.shape, bits[..., field.offset : field.offset + field.width])
-            for name, field in shape
+            name: _from_bits(field.shape, bits[..., field.offset : field.offset + field.width]) for name, field in shape
         }
     if isinstance(shape, data.ArrayLayout):
         return _from_bits(shape.elem_shape, bits.reshape(*bits.shape[:-1], shape.length, -1))

@@ -94,9 +94,7 @@ def test_golden_scales_of_every_code():
     )
     codes = np.arange(256, dtype=np.uint8)
     scales = codes.view(ml_dtypes.float8_e8m0fnu).astype(np.float64)
-    np.testing.assert_array_equal(
-        scale_values(codes.reshape(-1, 8), "mxfp4"), scales.reshape(-1, 2, 4), strict=True
-    )
+    np.testing.assert_array_equal(scale_values(codes.reshape(-1, 8), "mxfp4"), scales.reshape(-1, 2, 4), strict=True)
 
 
 def test_golden_is_independent():
@@ -124,17 +122,13 @@ def test_bad_lanes(lanes):
 
 @pytest.mark.parametrize("block", [0, -64, 32, 100])
 def test_bad_block(block):
-    message = (
-        rf"^block must be a positive multiple of 64, the inputs of one int4 word at 128 lanes, not {block}$"
-    )
+    message = rf"^block must be a positive multiple of 64, the inputs of one int4 word at 128 lanes, not {block}$"
     with pytest.raises(ValueError, match=message):
         FORMATS["int4"].words_per_block(128, block)
 
 
 def test_unknown_format():
-    with pytest.raises(
-        ValueError, match=r"^format must be one of 'int4', 'int8', 'int16', 'mxfp4', not 'int5'$"
-    ):
+    with pytest.raises(ValueError, match=r"^format must be one of 'int4', 'int8', 'int16', 'mxfp4', not 'int5'$"):
         get_format("int5")
     for golden in (integer_elements, scale_values):
         with pytest.raises(ValueError, match=r"^format must be int4, int8, int16 or mxfp4, not 'int5'$"):

@@ -47,9 +47,7 @@ def random_blocks(rng, group, n_blocks, *, extreme=False):
         "format": np.array(formats),
         "last": np.array(last),
     }
-    channels = np.array([row.channels_per_word for row in FORMATS.values()])[
-        np.array(formats)[np.array(last) == 1]
-    ]
+    channels = np.array([row.channels_per_word for row in FORMATS.values()])[np.array(formats)[np.array(last) == 1]]
     return {"i_words": codes, "i_activations": activations}, np.stack(sums), channels
 
 
@@ -62,9 +60,7 @@ def check(group, engine, seed, *, n_blocks=60, stalled=True, extreme=False):
     result = run(group, engine, inputs, n_blocks, stalls=stalls)
 
     is_channel = np.arange(group.n_sums) < channels[:, None, None]
-    np.testing.assert_array_equal(
-        np.where(is_channel, result.results["o"], -1), np.where(is_channel, sums, -1)
-    )
+    np.testing.assert_array_equal(np.where(is_channel, result.results["o"], -1), np.where(is_channel, sums, -1))
 
     latency = golden.group_latency(
         group.lanes, group.formats, multiplier_stages=group.multiplier_stages, tree_stages=group.tree_stages
@@ -187,9 +183,7 @@ def test_lane_pair(mantissa_bits, engine):
 
 
 def test_format_codes_are_the_table():
-    assert {code.name.lower(): code.value for code in FormatCode} == {
-        row.name: row.code for row in FORMATS.values()
-    }
+    assert {code.name.lower(): code.value for code in FormatCode} == {row.name: row.code for row in FORMATS.values()}
 
 
 def test_one_format_carries_no_logic_of_others():

@@ -270,18 +270,14 @@ def test_scales_over_fp16(name, fits, shown, monkeypatch):
     weights[1, 40] = fits
     assert np.isfinite(quantise(weights, name, block=16).scales).all()
     weights[1, 40] = {"int4": 65520 * 7.0, "int8": 65520 * 127.0, "int16": 2.0**30}[name]
-    message = (
-        f"^channel 1, block 2: a largest weight of {shown} needs an {name} scale over FP16's largest, 65504$"
-    )
+    message = f"^channel 1, block 2: a largest weight of {shown} needs an {name} scale over FP16's largest, 65504$"
     with pytest.raises(ValueError, match=message):
         quantise(weights, name, block=16)
 
 
 def test_bad_format_and_block():
     weights = np.ones((1, 4))
-    with pytest.raises(
-        ValueError, match=r"^format must be one of 'int4', 'int8', 'int16', 'mxfp4', not 'fp4'$"
-    ):
+    with pytest.raises(ValueError, match=r"^format must be one of 'int4', 'int8', 'int16', 'mxfp4', not 'fp4'$"):
         quantise(weights, "fp4")
     for block in (0, -1):
         with pytest.raises(ValueError, match=f"^block must be at least 1, not {block}$"):

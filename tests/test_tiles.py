@@ -159,9 +159,7 @@ def reference_pack(quantised, lanes):
 def test_pack_equals_the_lane_by_lane_reference(name, lanes, rng):
     for _ in range(3):
         quantised = random_case(rng, name, lanes)
-        np.testing.assert_array_equal(
-            pack(quantised, lanes=lanes), reference_pack(quantised, lanes), strict=True
-        )
+        np.testing.assert_array_equal(pack(quantised, lanes=lanes), reference_pack(quantised, lanes), strict=True)
 
 
 @pytest.mark.parametrize("lanes", LANES)
@@ -212,9 +210,7 @@ def test_layout_figures():
 
 
 def test_layout_errors():
-    with pytest.raises(
-        ValueError, match=r"^format must be one of 'int4', 'int8', 'int16', 'mxfp4', not 'q4_0'$"
-    ):
+    with pytest.raises(ValueError, match=r"^format must be one of 'int4', 'int8', 'int16', 'mxfp4', not 'q4_0'$"):
         TileLayout(format="q4_0", lanes=128, block=128)
     with pytest.raises(ValueError, match=r"^lanes must be a power of two of at least 16, not 48$"):
         TileLayout(format="int4", lanes=48, block=48)
@@ -226,9 +222,7 @@ def test_layout_errors():
 
 def test_pack_errors(rng):
     quantised = random_quantised(rng, "int8", (4, 100), 96)
-    with pytest.raises(
-        ValueError, match=r"^block must be a positive multiple of 64, .* at 128 lanes, not 96$"
-    ):
+    with pytest.raises(ValueError, match=r"^block must be a positive multiple of 64, .* at 128 lanes, not 96$"):
         pack(quantised, lanes=128)
     with pytest.raises(ValueError, match=r"^lanes must be a power of two of at least 16, not 8$"):
         pack(quantised, lanes=8)

@@ -20,9 +20,7 @@ def integer_elements(words: np.ndarray, format: str) -> np.ndarray:
         case "int16":
             channels = [lower + 256 * np.ascontiguousarray(upper).view(np.int8).astype(np.int64)]
         case "mxfp4":
-            channels = [
-                _twice_e2m1(nibbles) for half in (lower, upper) for nibbles in (half % 16, half // 16)
-            ]
+            channels = [_twice_e2m1(nibbles) for half in (lower, upper) for nibbles in (half % 16, half // 16)]
         case _:
             raise ValueError(f"format must be int4, int8, int16 or mxfp4, not {format!r}")
     return np.stack(channels, axis=-2).astype(np.int64)

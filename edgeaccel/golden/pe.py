@@ -1,7 +1,7 @@
 """Processing elements in NumPy: what each unit gives, and after how many cycles.
 
-Elements are read from the packed words as numbers (`edgeaccel.golden.formats`), and a dot product is just that: there are
-no digits here.
+Elements are read from the packed words as numbers (`edgeaccel.golden.formats`), and a dot product is just that: there
+are no digits here.
 """
 
 import numpy as np
@@ -91,8 +91,8 @@ def align(elements, format, mantissa_bits):
 def aligner_cycles(lengths, source, sink, *, width, block, depth=3):
     """Cycles in which the block aligner takes its beats and in which its results are taken.
 
-    A beat waits, with at most `block / width + ceil(log2(width)) + 1` others, until the largest exponent of its block is
-    known: ceil(log2(width)) + 2 cycles after the last beat. The shifter then takes one beat a cycle.
+    A beat waits, with at most `block / width + ceil(log2(width)) + 1` others, until the largest exponent of its block
+    is known: ceil(log2(width)) + 2 cycles after the last beat. The shifter then takes one beat a cycle.
 
     Parameters
     ----------

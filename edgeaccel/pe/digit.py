@@ -68,12 +68,19 @@ def decode(m, codes, format, formats):
 
 
 def _twice_e2m1(code):
-    """Sign, two exponent bits of bias 1, one fraction bit (OCP Microscaling v1.0, section 5.3.3), times two."""
-    sign, exponent, fraction = code[3], code[1:3], code[0]
-    is_normal = exponent.any()
-    significand = Cat(fraction, is_normal)
-    magnitude = (significand << Mux(is_normal, exponent - 1, 0)[:2])[:4]
-    return Mux(sign, -magnitude, magnitude).as_signed()[:5].as_signed()
+    """Sign, two exponent bits of bias 1, one fraction bit (OCP Microscaling v1.0, section 5.3.3), times two.
+
+    In logic, bit by bit, because arithmetic would become a carry chain in every lane.
+    """
+    fraction, low, high, sign = code
+    magnitude = [
+        fraction & ~high,  # 1, 3
+        (low & ~high) | (high & ~low & fraction),  # 2, 3, 6
+        high & (~low | fraction),  # 4, 6, 12
+        high & low,  # 8, 12
+    ]
+    negated = [bit ^ (sign & Cat(magnitude[:place]).any()) for place, bit in enumerate(magnitude)]
+    return Cat(negated, sign & Cat(magnitude).any()).as_signed()
 
 
 class DigitDecoder(Pipelined):

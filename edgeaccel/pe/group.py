@@ -149,9 +149,7 @@ class GroupDatapath(Pipelined):
         An upper product lacks the borrow of the lower one. A tree has one carry input for each addition, and one borrow
         more than additions; the last is added to the sum.
         """
-        lowers, uppers, borrows = zip(
-            *(split(product, self.mantissa_bits) for product in products), strict=True
-        )
+        lowers, uppers, borrows = zip(*(split(product, self.mantissa_bits) for product in products), strict=True)
         half = len(products) // 2
         terms, carries = {}, {}
         for n, places in enumerate((slice(half), slice(half, None))):

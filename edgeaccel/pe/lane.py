@@ -4,9 +4,10 @@ Two products that share a factor fit one wide multiplication:
 
     (upper * 2**s + lower) * mantissa  =  upper * mantissa * 2**s  +  lower * mantissa
 
-A digit is at most 15 in magnitude, so a product with a `b`-bit mantissa takes `s = b + 4` signed bits. The lower `s` bits
-of the wide product are then the lower product, and the bits above the upper product, less one if the lower is negative. For 16-bit mantissas the packed factor has 25 bits and the mantissa 16: one DSP48E2, whose multiplier is
-27 x 18 (AMD UG579). 18-bit mantissas are the most that it holds.
+A digit is at most 15 in magnitude, so a product with a `b`-bit mantissa takes `s = b + 4` signed bits. The lower `s`
+bits of the wide product are then the lower product, and the bits above are the upper product, less one if the lower is
+negative. For 16-bit mantissas the packed factor has 25 bits: one DSP48E2, which multiplies 27 x 18 (AMD UG579). It
+holds mantissas of up to 18 bits.
 """
 
 from amaranth.hdl import Cat, signed
@@ -30,8 +31,10 @@ def check_mantissa_bits(mantissa_bits):
 def pack(lower, upper, mantissa_bits):
     """The factor that holds both digits: upper * 2**(mantissa_bits + 4) + lower, of mantissa_bits + 9 bits."""
     shift = mantissa_bits + 4
-    lower_field = Cat(lower, lower[-1].replicate(shift - len(lower)))
-    return Cat(lower_field, (upper - lower[-1])[:5]).as_signed()
+    borrow = lower[-1]
+    # In logic, because arithmetic would become a carry chain in every pair.
+    upper_field = Cat(bit ^ (borrow & ~upper[:place].any()) for place, bit in enumerate(upper))
+    return Cat(lower, borrow.replicate(shift - len(lower)), upper_field).as_signed()
 
 
 def split(product, mantissa_bits):

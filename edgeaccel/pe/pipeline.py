@@ -173,13 +173,10 @@ class Pipelined(wiring.Component):
         result = self.datapath(pipe, *payloads)
         if pipe.cycles + 1 != self.latency:
             raise AssertionError(
-                f"{type(self).__name__} states a latency of {self.latency}, "
-                f"its datapath has {pipe.cycles + 1}"
+                f"{type(self).__name__} states a latency of {self.latency}, its datapath has {pipe.cycles + 1}"
             )
 
-        m.submodules.results = results = fifo.SyncFIFO(
-            width=len(Value.cast(self.o.payload)), depth=self.credits
-        )
+        m.submodules.results = results = fifo.SyncFIFO(width=len(Value.cast(self.o.payload)), depth=self.credits)
         m.d.comb += [
             results.w_data.eq(result),
             results.w_en.eq(pipe.valid & pipe.emit),

@@ -1,0 +1,152 @@
+"""The Verilog that users get: readable, deterministic, lint-clean; and the command that writes it."""
+
+import json
+import re
+
+import pytest
+from amaranth.hdl import Module, Signal
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+
+from edgeaccel.component import public_components
+from edgeaccel.elaborate import main, module_name
+from edgeaccel.pe import FP16, FP32, FloatConverter, GroupDatapath, IntToFloat, Scaler
+from edgeaccel.verilated import lint
+from edgeaccel.verilog import describe_ports, emit, stream_members
+
+NEEDED = {
+    "pe.FloatConverter": {"i_format": FP32, "o_format": FP16},
+    "pe.IntToFloat": {"width": 39},
+    "pe.Scaler": {"sum_width": 39},
+}
+
+
+def elaborate(tmp_path, *arguments, name="x.v"):
+    assert main(["--component", *arguments, "-o", str(tmp_path / name)]) == 0
+    return (tmp_path / name).read_text(), json.loads((tmp_path / name).with_suffix(".json").read_text())
+
+
+@pytest.mark.parametrize("name", public_components())
+def test_every_component_is_lint_clean(tmp_path, name):
+    component = public_components()[name](**NEEDED.get(name, {}))
+    source = tmp_path / "x.v"
+    source.write_text(emit(component, module_name(name)))
+    assert lint(source, module_name(name)) == ""
+
+
+def test_lint_finds_something(tmp_path):
+    source = tmp_path / "x.v"
+    source.write_text("module x(input wire [3:0] a, output wire [1:0] o);\n  assign o = a;\nendmodule\n")
+    assert "WIDTHTRUNC" in lint(source, "x")
+
+
+def test_same_bytes_twice_and_no_paths(tmp_path):
+    arguments = ["pe.GroupDatapath", "--set", "lanes=32", "--set", "block=64", "--set", "formats=int4,mxfp4"]
+    first, _ = elaborate(tmp_path, *arguments)
+    second, _ = elaborate(tmp_path, *arguments, name="y.v")
+    assert first == second
+    assert (tmp_path / "x.json").read_bytes() == (tmp_path / "y.json").read_bytes()
+    assert str(tmp_path) not in first
+    assert not re.search(r"\.py|/tmp|/home|/usr|20\d\d", first)
+
+
+def test_readable(tmp_path):
+    text, description = elaborate(tmp_path, "pe.GroupDatapath", "--set", "lanes=16", "--set", "block=16")
+    assert text.startswith("// pe.GroupDatapath: lanes=16, mantissa_bits=16,")
+    assert "// sum[row][channel] = " in text
+    assert "\\" not in text  # no escaped names
+    assert "(*" not in text  # no attributes
+    assert re.findall(r"^module (\w+)", text, re.MULTILINE) == [
+        "edgeaccel_pe_group_datapath",
+        "edgeaccel_pe_group_datapath_digits",
+        "edgeaccel_pe_group_datapath_results",
+        "edgeaccel_pe_group_datapath_row0",
+    ]
+    header = text[text.index("module edgeaccel_pe_group_datapath (") : text.index(");")]
+    ports = re.findall(r"^  (input|output) (?:wire|reg) (?:\[(\d+):0\] )?(\w+)", header, re.MULTILINE)
+    assert [(name, direction, int(msb or 0) + 1) for direction, msb, name in ports] == [
+        (port["name"], port["direction"], port["width"]) for port in description["ports"]
+    ]
+
+
+def test_json(tmp_path):
+    _, description = elaborate(
+        tmp_path, "pe.GroupDatapath", "--set", "lanes=32", "--set", "rows=2", "--set", "block=64"
+    )
+    group = GroupDatapath(lanes=32, rows=2, block=64)
+    assert description["component"] == "pe.GroupDatapath"
+    assert description["parameters"]["lanes"] == 32
+    assert description["parameters"]["formats"] == ["int4", "int8", "int16"]
+    assert description["latency_cycles"] == group.latency
+    activations = next(port for port in description["ports"] if port["name"] == "i_activations__payload")
+    mantissas, format, last = activations["fields"]
+    assert (mantissas["offset"], mantissas["length"], mantissas["element"]["length"]) == (0, 2, 16)
+    assert (format["offset"], format["values"]["INT16"]) == (512, 2)
+    assert (last["offset"], last["width"]) == (514, 1)
+    _, converter = elaborate(tmp_path, "pe.FloatConverter", "--set", "i_format=FP32", "--set", "o_format=FP16")
+    assert converter["parameters"]["o_format"] == "FP16"
+
+
+class Keyword(wiring.Component):
+    """Names that are awkward in Verilog: a keyword, and one that becomes another's when its dot goes."""
+
+    i: In(4)
+    o: Out(4)
+
+    def elaborate(self, platform):
+        m = Module()
+        keyword, dotted, plain = Signal(4, name="release"), Signal(4, name="a.b"), Signal(4, name="a_b")
+        m.d.sync += [keyword.eq(self.i), dotted.eq(keyword + 1), plain.eq(dotted ^ keyword)]
+        m.d.comb += self.o.eq(plain)
+        return m
+
+
+def test_awkward_names(tmp_path):
+    source = tmp_path / "x.v"
+    source.write_text(emit(Keyword(), "x"))
+    assert lint(source, "x") == ""
+    assert re.findall(r"reg \[3:0\] (\w+)", source.read_text())[:1]
+    assert {"release_", "a_b", "a_b_"} & set(re.findall(r"\w+", source.read_text())) >= {"release_"}
+
+
+def test_streams_of_a_component():
+    assert stream_members(GroupDatapath()) == (["i_words", "i_activations"], ["o"])
+    assert [port["name"] for port in describe_ports(Scaler(39))][:3] == ["clk", "rst", "i__payload"]
+    assert describe_ports(IntToFloat(39))[2]["signed"]
+    assert not describe_ports(FloatConverter(FP32, FP16))[2]["signed"]
+
+
+def test_list(capsys):
+    assert main(["--list"]) == 0
+    out = capsys.readouterr().out
+    assert "pe.FloatAdder: format=FP32, depth=" in out
+    assert "pe.Scaler: sum_width, scales=('fp16',)" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--component", "pe.Nothing", "-o", "x.v"], "no public component 'pe.Nothing'; there are: .*pe.GroupDatapath"),
+        (["--component", "pe.LanePair", "--set", "lanes=3", "-o", "x.v"], "unknown parameter 'lanes'; .*mantissa_bits"),
+        (["--component", "pe.GroupDatapath", "--set", "lanes=12", "-o", "x.v"], "lanes must be a power of two"),
+        (["--component", "pe.LanePair", "-o", "absent/x.v"], "absent/x.v"),
+    ],
+)
+def test_bad_input_is_one_line_and_status_2(tmp_path, monkeypatch, capsys, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    assert main(arguments) == 2
+    err = capsys.readouterr().err
+    assert re.search(message, err)
+    assert err.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_usage_errors(capsys):
+    for arguments in ([], ["--component", "pe.LanePair"], ["--component", "pe.LanePair", "-o", "x.vhd"]):
+        with pytest.raises(SystemExit) as error:
+            main(arguments)
+        assert error.value.code == 2
+    with pytest.raises(SystemExit) as error:
+        main(["--help"])
+    assert error.value.code == 0
+    assert "examples:" in capsys.readouterr().out
