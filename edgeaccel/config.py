@@ -8,7 +8,7 @@ __all__ = ["PRESETS", "Config", "preset"]
 
 ACTIVATIONS = ("fp16", "bf16")
 PORT_DATA_WIDTHS = (128, 256, 512)
-ADDER_TURN = 6  # cycles until a sum that was read for adding can be read again: `edgeaccel.pe.Accumulator`
+ADDER_TURN = 7  # cycles until a sum that was read for adding can be read again: `edgeaccel.pe.Accumulator`
 
 
 @dataclass(frozen=True, kw_only=True)

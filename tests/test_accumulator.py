@@ -51,14 +51,14 @@ def test_amaranth(depth, more):
 
 
 def test_verilog():
-    check("verilated", 31, channels=32, depth=4, n_terms=50_000)
+    check("verilated", 31, channels=32, depth=5, n_terms=50_000)
     # One term a cycle, with as few channels as the adder allows.
-    result = check("verilated", 32, channels=6, depth=4, n_terms=5_000, stalled=False)
+    result = check("verilated", 32, channels=7, depth=5, n_terms=5_000, stalled=False)
     np.testing.assert_array_equal(result.cycles["i"], np.arange(5_000))
 
 
 def test_cocotb():
-    check("cocotb", 33, channels=8, depth=4, n_terms=1000)
+    check("cocotb", 33, channels=8, depth=5, n_terms=1000)
 
 
 def test_first_term_keeps_the_sign_of_zero():

@@ -4,9 +4,9 @@ from amaranth.hdl import Mux, Signal
 from amaranth.lib import data
 from amaranth.lib.memory import Memory
 
-from edgeaccel.pe.float import FP32, place_registers
+from edgeaccel.pe.float import FP32
 from edgeaccel.pe.float_add import N_CUTS, add
-from edgeaccel.pe.pipeline import Pipelined
+from edgeaccel.pe.pipeline import Pipelined, place_registers
 
 __all__ = ["Accumulator"]
 
@@ -42,7 +42,7 @@ class Accumulator(Pipelined):
         If a parameter is out of its range.
     """
 
-    def __init__(self, *, channels=32, depth=4):
+    def __init__(self, *, channels=32, depth=5):
         self._registers = place_registers(N_CUTS, depth)
         if channels < depth + 2:
             raise ValueError(

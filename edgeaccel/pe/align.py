@@ -11,9 +11,9 @@ from amaranth.lib import data, fifo, stream, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
-from edgeaccel.pe.float import FP16, clip_distance, place_registers, shift_right_sticky
+from edgeaccel.pe.float import FP16, clip_distance, shift_right_sticky
 from edgeaccel.pe.lane import check_mantissa_bits
-from edgeaccel.pe.pipeline import Pipelined
+from edgeaccel.pe.pipeline import Pipelined, place_registers
 
 __all__ = ["EXPONENT_WIDTH", "BlockAligner", "LargestExponent", "MantissaShifter", "aligned_layout"]
 

@@ -12,8 +12,6 @@ from amaranth.hdl import Cat, Const, Mux, Signal
 from amaranth.lib import data
 from amaranth.utils import ceil_log2
 
-from edgeaccel.pe.pipeline import spread
-
 __all__ = [
     "BF16",
     "EXTRA_BITS",
@@ -26,7 +24,6 @@ __all__ = [
     "leading_zeros",
     "normalise",
     "pack",
-    "place_registers",
     "shift_exponent",
     "shift_right_sticky",
     "underflow",
@@ -123,19 +120,6 @@ class Unpacked(data.StructLayout):
         y = Signal(self, name=name)
         m.d.comb += [y[field].eq(changes.get(field, x[field])) for field in self.members]
         return y
-
-
-def place_registers(n_cuts, depth):
-    """`spread` for a `depth` that a user gave.
-
-    Raises
-    ------
-    ValueError
-        If `depth` is not 1 to `n_cuts`.
-    """
-    if depth not in range(1, n_cuts + 1):
-        raise ValueError(f"depth must be 1 to {n_cuts} register stages, not {depth!r}")
-    return spread(n_cuts, depth)
 
 
 def unpack(m, bits, format, name):

@@ -10,11 +10,10 @@ from edgeaccel.pe.float import (
     clip_distance,
     leading_zeros,
     pack,
-    place_registers,
     shift_right_sticky,
     unpack,
 )
-from edgeaccel.pe.pipeline import Pipelined
+from edgeaccel.pe.pipeline import Pipelined, place_registers
 
 __all__ = ["FloatAdder", "add"]
 

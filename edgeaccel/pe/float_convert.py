@@ -9,11 +9,10 @@ from edgeaccel.pe.float import (
     leading_zeros,
     normalise,
     pack,
-    place_registers,
     underflow,
     unpack,
 )
-from edgeaccel.pe.pipeline import Pipelined
+from edgeaccel.pe.pipeline import Pipelined, place_registers
 
 __all__ = ["FloatConverter", "IntToFloat", "convert", "int_to_float"]
 

@@ -10,12 +10,11 @@ from edgeaccel.pe.float import (
     leading_zeros,
     normalise,
     pack,
-    place_registers,
     shift_exponent,
     underflow,
     unpack,
 )
-from edgeaccel.pe.pipeline import Pipelined
+from edgeaccel.pe.pipeline import Pipelined, place_registers
 
 __all__ = ["FloatMultiplier", "multiply"]
 

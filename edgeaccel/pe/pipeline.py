@@ -11,12 +11,25 @@ from amaranth.hdl import Cat, Module, Signal, Value
 from amaranth.lib import fifo, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-__all__ = ["Pipe", "Pipelined", "spread"]
+__all__ = ["Pipe", "Pipelined", "place_registers", "spread"]
 
 
 def spread(n_cuts, n_registers):
     """Which of `n_cuts` places in a row of logic get one of `n_registers` registers: evenly, the last one always."""
     return [(cut + 1) * n_registers // n_cuts > cut * n_registers // n_cuts for cut in range(n_cuts)]
+
+
+def place_registers(n_cuts, depth):
+    """`spread` for a `depth` that a user gave.
+
+    Raises
+    ------
+    ValueError
+        If `depth` is not 1 to `n_cuts`.
+    """
+    if depth not in range(1, n_cuts + 1):
+        raise ValueError(f"depth must be 1 to {n_cuts} register stages, not {depth!r}")
+    return spread(n_cuts, depth)
 
 
 class Pipe:
@@ -66,9 +79,12 @@ class Pipe:
 
     def carry(self, **values):
         """Let values travel beside the data from here on; `pipe.name` is the present stage's value."""
+        if again := values.keys() & self._carried.keys():
+            raise ValueError(f"the pipe carries {sorted(again)} already")
         self._carried |= values
 
     def take(self, name):
+        """The present stage's value, which is carried no further."""
         return self._carried.pop(name)
 
     def stage(self, **values):

@@ -11,14 +11,13 @@ from edgeaccel.pe.float import (
     leading_zeros,
     normalise,
     pack,
-    place_registers,
     shift_exponent,
     underflow,
     unpack,
 )
 from edgeaccel.pe.float_convert import N_INT_CUTS, int_to_float
 from edgeaccel.pe.float_multiply import N_PRODUCT_CUTS, multiply
-from edgeaccel.pe.pipeline import Pipelined
+from edgeaccel.pe.pipeline import Pipelined, place_registers
 
 __all__ = ["SCALES", "Scaler"]
 
