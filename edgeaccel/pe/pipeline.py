@@ -127,7 +127,7 @@ class Pipelined(wiring.Component):
 
     An item is taken when every input stream offers its part and a credit is left. The result of what is taken in
     cycle `t` is offered from cycle `t + latency` on. One item a cycle, without bubbles, as long as results are taken.
-    `ready` of the inputs is a function of registers alone; `valid` of the output too.
+    `valid` of the output is a function of registers alone; `ready` of an input waits for the other inputs, if any.
 
     Subclasses describe `datapath`, and `emits` if some items leave no result.
 
@@ -162,6 +162,11 @@ class Pipelined(wiring.Component):
     def datapath(self, pipe, *payloads):
         """Describe the pipeline from the payloads to the result, which it returns."""
         raise NotImplementedError
+
+    def inline(self, pipe, *payloads):
+        """The result of the datapath as a part of another unit's pipe."""
+        self._MustUse__used = True  # so that Amaranth does not warn of a unit that is never elaborated
+        return self.datapath(pipe, *payloads)
 
     def elaborate(self, platform):
         m = Module()

@@ -41,6 +41,8 @@ class ScaledAccumulator(Pipelined):
     o : stream of FP32 codes x rows
     latency : int
         Scaler's latency + accumulator's latency - 1.
+    credits : int
+        channels + latency + 1: the sums of all channels can wait to be taken while the next ones are made.
     """
 
     def __init__(self, *, sum_width, rows=1, channels=32, scales=("fp16",)):
@@ -59,7 +61,7 @@ class ScaledAccumulator(Pipelined):
             }
         )
         cycles = self._scaler.latency - 1 + self._accumulator.latency - 1
-        super().__init__({"i": i}, data.ArrayLayout(FP32.width, rows), cycles=cycles)
+        super().__init__({"i": i}, data.ArrayLayout(FP32.width, rows), cycles=cycles, credits=channels + cycles + 2)
 
     def emits(self, i):
         return i.last
@@ -69,8 +71,8 @@ class ScaledAccumulator(Pipelined):
         for n in range(self.rows):
             row = pipe.branch(f"row{n}", first=i.first, last=i.last)
             scaled = SimpleNamespace(sum=i.sums[n], scale=i.scale, exponent=i.exponents[n], nan=i.nans[n], e8m0=i.e8m0)
-            term = self._scaler.datapath(row, scaled)
-            sums.append(self._accumulator.datapath(row, SimpleNamespace(term=term, first=row.first, last=row.last)))
+            term = self._scaler.inline(row, scaled)
+            sums.append(self._accumulator.inline(row, SimpleNamespace(term=term, first=row.first, last=row.last)))
             last = row.cycles
         pipe.wait(last)
         return Cat(sums)

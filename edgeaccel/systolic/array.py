@@ -1,0 +1,55 @@
+"""The group systolic array: groups in a chain, each with a port of its own."""
+
+from amaranth.hdl import Module
+from amaranth.lib import stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from edgeaccel.systolic.beat import activation_beat, result_beat, word
+from edgeaccel.systolic.group import Group
+from edgeaccel.verilog import repeated
+
+__all__ = ["GroupArray"]
+
+
+class GroupArray(wiring.Component):
+    """`groups` groups in a chain: activation beats enter at the first, results leave at the last.
+
+    An operator is a number of passes. In a pass the first `active` groups each take one tile of channels, over all
+    inputs; the results come out in the order of channels, the first group's first.
+
+    Parameters
+    ----------
+    config : Config
+
+    Members
+    -------
+    i_beats : stream of `activation_beat`
+    i_words : array of streams of `word`, one for each group
+    o : stream of `result_beat`
+    """
+
+    def __init__(self, config):
+        self.config = config
+        super().__init__(
+            {
+                "i_beats": In(stream.Signature(activation_beat(config))),
+                "i_words": In(stream.Signature(word(config))).array(config.groups),
+                "o": Out(stream.Signature(result_beat(config))),
+            }
+        )
+
+    def elaborate(self, platform):
+        m = Module()
+        beats, results = wiring.flipped(self.i_beats), None
+        for n, words in enumerate(self.i_words):
+            group = Group(self.config)
+            m.submodules[f"group{n}"] = repeated(platform, group)
+            m.d.comb += group.is_first.eq(n == 0)
+            wiring.connect(m, beats, group.i_beats)
+            wiring.connect(m, wiring.flipped(words), group.i_words)
+            if results is not None:
+                wiring.connect(m, results, group.i_results)
+            beats, results = group.o_beats, group.o_results
+        m.d.comb += beats.ready.eq(1)
+        wiring.connect(m, results, wiring.flipped(self.o))
+        return m

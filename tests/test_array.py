@@ -1,0 +1,99 @@
+"""Group systolic array against the golden array: results and cycles of every stream, under stalls."""
+
+import numpy as np
+import pytest
+
+from edgeaccel.config import preset
+from edgeaccel.formats import FORMATS
+from edgeaccel.golden import array as golden
+from edgeaccel.golden.pe import align
+from edgeaccel.quantise import quantise
+from edgeaccel.systolic import GroupArray
+from edgeaccel.tiles import pack
+from sim.bench import random_stalls, run
+
+ALL = tuple(FORMATS)
+
+
+def random_operator(rng, config, format, n_channels, n_inputs, *, n_rows=None):
+    """Beats, words of each group, and result codes of a random matrix times random vectors."""
+    block = config.block_of(format)
+    weights = rng.standard_normal((n_channels, n_inputs)).astype(np.float32)
+    tiles = pack(quantise(weights, format, block=block), lanes=config.lanes)
+    n_blocks = tiles.shape[1] * (2 if format == "mxfp4" else 1)
+    vectors = np.zeros((config.rows, n_blocks * block))
+    vectors[: n_rows or config.rows, :n_inputs] = rng.standard_normal((n_rows or config.rows, n_inputs)).astype(
+        np.float16
+    )
+    vectors[rng.random(vectors.shape) < 0.001] = np.inf
+    blocks = vectors.reshape(config.rows, n_blocks, block)
+    aligned = [[align(values, "fp16", config.mantissa_bits) for values in row] for row in blocks]
+    mantissas = np.array([[mantissa for mantissa, _, _ in row] for row in aligned])
+    exponents = np.array([[exponent for _, exponent, _ in row] for row in aligned])
+    nans = np.array([[int(nan) for _, _, nan in row] for row in aligned])
+    # What the mantissas of a block with an infinity are does not matter.
+    mantissas[nans.astype(bool)] = 77
+    operands = (tiles, format, mantissas, exponents, nans)
+    return (
+        golden.operator_beats(config, *operands),
+        golden.group_words(config, tiles),
+        golden.operator_results(config, *operands),
+    )
+
+
+def check(config, engine, seed, operators, *, stalled=True):
+    """Run operators in a row: (format, channels, inputs) each."""
+    print(f"seed {seed}")
+    rng = np.random.default_rng(seed)
+    array = GroupArray(config)
+    parts = [random_operator(rng, config, *operator) for operator in operators]
+    beats = {name: np.concatenate([part[0][name] for part in parts]) for name in parts[0][0]}
+    words = [np.concatenate([part[1][n] for part in parts]) for n in range(config.groups)]
+    results = np.concatenate([part[2] for part in parts])
+    stalls = random_stalls(rng, array, 2 * len(beats["last"]), share=0.8) if stalled else {}
+
+    codes = {f"i_words__{n}": _codes(group) for n, group in enumerate(words)}
+    result = run(array, engine, {"i_beats": beats, **codes}, len(results), stalls=stalls)
+    np.testing.assert_array_equal(result.results["o"]["values"], results)
+    ends = np.cumsum(beats["active"][beats["pass_start"]] * config.tile_channels) - 1
+    np.testing.assert_array_equal(np.flatnonzero(result.results["o"]["last"]), ends)
+
+    cycles = golden.array_cycles(config, beats, [len(group) for group in words], stalls)
+    for name, expected in cycles.items():
+        np.testing.assert_array_equal(result.cycles[name], expected, err_msg=name)
+    return result
+
+
+def _codes(words):
+    """Words [n, lanes / 2] as codes [n, lanes]."""
+    return np.stack([words & 15, words >> 4], axis=-1).reshape(len(words), -1)
+
+
+@pytest.mark.parametrize("groups", [1, 2, 4])
+@pytest.mark.parametrize("format", ALL)
+def test_formats(groups, format):
+    config = preset("tiny", groups=groups, formats=ALL)
+    shapes = [(1, 1), (9, 32), (40, 172), (70, 70)]
+    check(config, "amaranth", 50, [(format, *shape) for shape in shapes])
+
+
+@pytest.mark.parametrize("format", ALL)
+def test_formats_in_a_row_of_operators(format):
+    """Operators of other formats before and behind, fewer tiles than groups, and no stall between."""
+    config = preset("tiny", groups=4, formats=ALL)
+    check(config, "verilated", 51, [(format, 100, 40), ("int16", 8, 32), (format, 24, 100), ("mxfp4", 33, 65)])
+
+
+@pytest.mark.parametrize("rows", [1, 3])
+def test_several_scalers(rows):
+    """With 128 lanes MXFP4 completes four block sums a cycle."""
+    config = preset("vu9p", groups=2, rows=rows, formats=("int4", "int8", "mxfp4"))
+    assert config.scalers == 4
+    check(config, "verilated", 52, [("mxfp4", 70, 200), ("int4", 64, 300), ("int8", 10, 128), ("mxfp4", 32, 33)])
+
+
+@pytest.mark.parametrize(("groups", "rows"), [(4, 4), pytest.param(32, 1, marks=pytest.mark.slow)])
+def test_full_size(groups, rows):
+    config = preset("vcu128", groups=groups, rows=rows)
+    shapes = [("int4", 1000, 172), ("int8", 40, 300), ("int16", 33, 128), ("int4", 1, 1)]
+    check(config, "verilated", 53, shapes)
