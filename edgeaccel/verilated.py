@@ -35,6 +35,7 @@ _VERILATE = [
     "--noassert",
     "-fno-merge-cond-motion",
 ]
+_SMALL_MODEL_BYTES = 1_000_000
 _RUNTIME = ["verilated.cpp", "verilated_threads.cpp"]
 
 
@@ -123,12 +124,22 @@ def build_library(source, top, harness, folder, *, optimise="-O1"):
             raise RuntimeError(f"Verilator refused {top}:\n{run.stderr}")
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             runtime = pool.map(lambda name: _runtime_object(include / name, flags, library.parent), _RUNTIME)
-            model = pool.map(lambda path: _compile(path, path.with_suffix(".o"), flags), sorted(work.glob("*.cpp")))
+            model = pool.map(lambda path: _compile(path, path.with_suffix(".o"), flags), _translation_units(work))
             objects = [*runtime, *model]
         # Another process may build the same; whoever is last replaces the file by an equal one.
         _gxx("-shared", "-pthread", "-o", work / "lib.so", *objects)
         (work / "lib.so").replace(library)
     return library
+
+
+def _translation_units(folder):
+    """C++ files to compile: those of a small model as one, because each reads Verilator's headers again."""
+    files = sorted(folder.glob("*.cpp"))
+    if sum(path.stat().st_size for path in files) > _SMALL_MODEL_BYTES:
+        return files
+    together = folder / "together.cc"
+    together.write_text("".join(f'#include "{path.name}"\n' for path in files))
+    return [together]
 
 
 def _runtime_object(source, flags, folder):

@@ -12,7 +12,7 @@ EVENT_COUNT_WIDTH = 8
 class EventCounters(wiring.Component):
     """One counter for each event line: pulses not yet taken, at most 255.
 
-    A pulse counts from the next cycle on. One too many is not counted, but told: `overflow`.
+    A pulse counts from the next cycle on. With one too many a count wraps, and that is told: `overflow`.
 
     Parameters
     ----------
@@ -30,7 +30,7 @@ class EventCounters(wiring.Component):
     take : 1 bit
         Take one of it; only with `available`.
     overflow : 1 bit
-        An event was lost in this cycle.
+        A count wraps in this cycle.
     """
 
     def __init__(self, n_events):
@@ -57,7 +57,7 @@ class EventCounters(wiring.Component):
             taken = self.take & (self.index == n)
             with m.If(self.pulses[n] & ~taken):
                 m.d.comb += lost[n].eq(count.all())
-                m.d.sync += count.eq(count + ~count.all())
+                m.d.sync += count.eq(count + 1)
             with m.Elif(~self.pulses[n] & taken):
                 m.d.sync += count.eq(count - 1)
         return m
