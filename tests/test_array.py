@@ -84,7 +84,7 @@ def test_formats_in_a_row_of_operators(format):
     check(config, "verilated", 51, [(format, 100, 40), ("int16", 8, 32), (format, 24, 100), ("mxfp4", 33, 65)])
 
 
-@pytest.mark.parametrize("rows", [1, 3])
+@pytest.mark.parametrize("rows", [1, pytest.param(3, marks=pytest.mark.slow)])
 def test_several_scalers(rows):
     """With 128 lanes MXFP4 completes four block sums a cycle."""
     config = preset("vu9p", groups=2, rows=rows, formats=("int4", "int8", "mxfp4"))
@@ -92,7 +92,10 @@ def test_several_scalers(rows):
     check(config, "verilated", 52, [("mxfp4", 70, 200), ("int4", 64, 300), ("int8", 10, 128), ("mxfp4", 32, 33)])
 
 
-@pytest.mark.parametrize(("groups", "rows"), [(4, 4), pytest.param(32, 1, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    ("groups", "rows"),
+    [(4, 1), pytest.param(4, 4, marks=pytest.mark.slow), pytest.param(32, 1, marks=pytest.mark.slow)],
+)
 def test_full_size(groups, rows):
     config = preset("vcu128", groups=groups, rows=rows)
     shapes = [("int4", 1000, 172), ("int8", 40, 300), ("int16", 33, 128), ("int4", 1, 1)]
