@@ -1,5 +1,7 @@
 """Memory ports: AXI4 and the engines behind it."""
 
+from edgeaccel.memory.reader import BlockReader
 from edgeaccel.memory.streamer import TileStreamer
+from edgeaccel.memory.writer import BlockWriter
 
-__all__ = ["TileStreamer"]
+__all__ = ["BlockReader", "BlockWriter", "TileStreamer"]
