@@ -92,10 +92,8 @@ def test_several_scalers(rows):
     check(config, "verilated", 52, [("mxfp4", 70, 200), ("int4", 64, 300), ("int8", 10, 128), ("mxfp4", 32, 33)])
 
 
-@pytest.mark.parametrize(
-    ("groups", "rows"),
-    [(4, 1), pytest.param(4, 4, marks=pytest.mark.slow), pytest.param(32, 1, marks=pytest.mark.slow)],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("groups", "rows"), [(4, 1), (4, 4), (32, 1)])
 def test_full_size(groups, rows):
     config = preset("vcu128", groups=groups, rows=rows)
     shapes = [("int4", 1000, 172), ("int8", 40, 300), ("int16", 33, 128), ("int4", 1, 1)]
