@@ -3,10 +3,11 @@
 from dataclasses import dataclass, replace
 
 from edgeaccel.formats import FORMATS, check_lanes, get_format, tile_channels
+from edgeaccel.tiles import TileLayout
 
 __all__ = ["PRESETS", "Config", "preset"]
 
-ACTIVATIONS = ("fp16", "bf16")
+ACTIVATIONS = ("fp16", "bf16", "fp32")
 PORT_DATA_WIDTHS = (128, 256, 512)
 ADDER_TURN = 7  # cycles until a sum that was read for adding can be read again: `edgeaccel.pe.Accumulator`
 
@@ -28,9 +29,13 @@ class Config:
     formats : tuple of str
         Number formats that the build carries, from `edgeaccel.formats.FORMATS`.
     activations : str
-        Format of activations in memory: "fp16" or "bf16".
+        Format of the activations that the array takes: "fp16", "bf16" or "fp32".
     block : int
         Inputs that share a weight scale and an activation exponent; MXFP4 keeps its own blocks of 32 inside.
+    vector_lanes : int
+        Elements of each row that go into the array, or leave it, in a cycle; a power of two, at most `lanes / 4`.
+    buffer_inputs : int
+        Elements of each row that the activation buffer holds: a whole number of blocks.
     port_data_width : int
         Bits of a memory port: 128, 256 or 512.
     port_mhz, core_mhz : float
@@ -49,6 +54,8 @@ class Config:
     formats: tuple[str, ...] = ("int4", "int8", "int16")
     activations: str = "fp16"
     block: int = 128
+    vector_lanes: int
+    buffer_inputs: int = 32768
     port_data_width: int
     port_mhz: float
     core_mhz: float
@@ -69,6 +76,18 @@ class Config:
             if getattr(self, name) not in allowed:
                 choices = ", ".join(map(repr, allowed))
                 raise ValueError(f"{name} must be one of {choices}, not {getattr(self, name)!r}")
+        _check(
+            "vector_lanes",
+            self.vector_lanes,
+            f"a power of two of at most {self.tile_channels}, a quarter of the lanes",
+            lambda value: 1 <= value <= self.tile_channels and value & (value - 1) == 0,
+        )
+        _check(
+            "buffer_inputs",
+            self.buffer_inputs,
+            f"a positive multiple of the {self.block} inputs of a block",
+            lambda value: value >= 1 and value % self.block == 0,
+        )
         for name in ("port_mhz", "core_mhz"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} must be more than 0, not {getattr(self, name)!r}")
@@ -83,6 +102,10 @@ class Config:
         """Inputs that share a scale in a format: `block`, or MXFP4's 32."""
         row = get_format(format)
         return row.block if row.scale == "e8m0" else self.block
+
+    def layout(self, format):
+        """What a tile of a format holds, a `TileLayout`."""
+        return TileLayout(format=format, lanes=self.lanes, block=self.block_of(format))
 
     @property
     def word_bits(self):
@@ -133,11 +156,21 @@ def _check(name, value, allowed, is_right):
 
 PRESETS = {
     # Simulates fast. Small blocks, because the models that fit are narrow.
-    "tiny": Config(groups=2, lanes=32, rows=2, block=32, port_data_width=128, port_mhz=250, core_mhz=250),
+    "tiny": Config(
+        groups=2,
+        lanes=32,
+        rows=2,
+        block=32,
+        vector_lanes=4,
+        buffer_inputs=4096,
+        port_data_width=128,
+        port_mhz=250,
+        core_mhz=250,
+    ),
     # VCU128: XCVU37P, 32 HBM2 pseudo-channels of 256 bits at 450 MHz.
-    "vcu128": Config(groups=32, lanes=128, rows=4, port_data_width=256, port_mhz=450, core_mhz=250),
+    "vcu128": Config(groups=32, lanes=128, rows=4, vector_lanes=8, port_data_width=256, port_mhz=450, core_mhz=250),
     # VU9P boards: four DDR4-2400 channels, whose controllers give 512 bits at 300 MHz.
-    "vu9p": Config(groups=4, lanes=128, rows=16, port_data_width=512, port_mhz=300, core_mhz=300),
+    "vu9p": Config(groups=4, lanes=128, rows=16, vector_lanes=4, port_data_width=512, port_mhz=300, core_mhz=300),
 }
 
 

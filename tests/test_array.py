@@ -15,47 +15,53 @@ from sim.bench import random_stalls, run
 ALL = tuple(FORMATS)
 
 
-def random_operator(rng, config, format, n_channels, n_inputs, *, n_rows=None):
+def random_operator(rng, config, format, n_channels, n_inputs, *, n_rows=None, first_group=0, n_groups=None):
     """Beats, words of each group, and result codes of a random matrix times random vectors."""
-    block = config.block_of(format)
     weights = rng.standard_normal((n_channels, n_inputs)).astype(np.float32)
-    tiles = pack(quantise(weights, format, block=block), lanes=config.lanes)
-    n_blocks = tiles.shape[1] * (2 if format == "mxfp4" else 1)
-    vectors = np.zeros((config.rows, n_blocks * block))
+    tiles = pack(quantise(weights, format, block=config.block_of(format)), lanes=config.lanes)
+    width = golden.tile_inputs(config, format)
+    vectors = np.zeros((config.rows, tiles.shape[1] * width))
     vectors[: n_rows or config.rows, :n_inputs] = rng.standard_normal((n_rows or config.rows, n_inputs)).astype(
         np.float16
     )
     vectors[rng.random(vectors.shape) < 0.001] = np.inf
-    blocks = vectors.reshape(config.rows, n_blocks, block)
-    aligned = [[align(values, "fp16", config.mantissa_bits) for values in row] for row in blocks]
+    aligned = [
+        [align(values, "fp16", config.mantissa_bits) for values in row]
+        for row in vectors.reshape(config.rows, -1, width)
+    ]
     mantissas = np.array([[mantissa for mantissa, _, _ in row] for row in aligned])
     exponents = np.array([[exponent for _, exponent, _ in row] for row in aligned])
     nans = np.array([[int(nan) for _, _, nan in row] for row in aligned])
     # What the mantissas of a block with an infinity are does not matter.
     mantissas[nans.astype(bool)] = 77
-    operands = (tiles, format, mantissas, exponents, nans)
+    activations = (mantissas, exponents, nans)
+    groups = {"first_group": first_group, "n_groups": n_groups}
     return (
-        golden.operator_beats(config, *operands),
-        golden.group_words(config, tiles),
-        golden.operator_results(config, *operands),
+        golden.operator_beats(config, format, len(tiles), *activations, **groups),
+        golden.group_words(config, tiles, **groups),
+        golden.operator_results(config, tiles, format, *activations),
     )
 
 
 def check(config, engine, seed, operators, *, stalled=True):
-    """Run operators in a row: (format, channels, inputs) each."""
+    """Run operators in a row: (format, channels, inputs) each, and the groups if not all take part."""
     print(f"seed {seed}")
     rng = np.random.default_rng(seed)
     array = GroupArray(config)
-    parts = [random_operator(rng, config, *operator) for operator in operators]
+    parts = [
+        random_operator(rng, config, *shape, **groups[0] if groups else {})
+        for *shape, groups in [(*operator[:3], operator[3:]) for operator in operators]
+    ]
     beats = {name: np.concatenate([part[0][name] for part in parts]) for name in parts[0][0]}
     words = [np.concatenate([part[1][n] for part in parts]) for n in range(config.groups)]
     results = np.concatenate([part[2] for part in parts])
     stalls = random_stalls(rng, array, 2 * len(beats["last"]), share=0.8) if stalled else {}
 
     codes = {f"i_words__{n}": _codes(group) for n, group in enumerate(words)}
-    result = run(array, engine, {"i_beats": beats, **codes}, len(results), stalls=stalls)
-    np.testing.assert_array_equal(result.results["o"]["values"], results)
-    ends = np.cumsum(beats["active"][beats["pass_start"]] * config.tile_channels) - 1
+    expected = golden.result_beats(config, results)
+    result = run(array, engine, {"i_beats": beats, **codes}, len(expected), stalls=stalls)
+    np.testing.assert_array_equal(result.results["o"]["values"], expected)
+    ends = np.cumsum(beats["take"][beats["pass_start"]]) * config.tile_channels // config.vector_lanes - 1
     np.testing.assert_array_equal(np.flatnonzero(result.results["o"]["last"]), ends)
 
     cycles = golden.array_cycles(config, beats, [len(group) for group in words], stalls)
@@ -82,6 +88,16 @@ def test_formats_in_a_row_of_operators(format):
     """Operators of other formats before and behind, fewer tiles than groups, and no stall between."""
     config = preset("tiny", groups=4, formats=ALL)
     check(config, "verilated", 51, [(format, 100, 40), ("int16", 8, 32), (format, 24, 100), ("mxfp4", 33, 65)])
+
+
+@pytest.mark.parametrize("engine", ["amaranth", "verilated"])
+def test_some_of_the_groups(engine):
+    """Passes of neighbours at the same time, before and behind passes of all: results leave in the order of passes."""
+    config = preset("tiny", groups=4)
+    halves = [{"first_group": 0, "n_groups": 2}, {"first_group": 2, "n_groups": 2}, {"first_group": 3, "n_groups": 1}]
+    operators = [("int8", 16, 32, group) for group in 3 * halves]
+    check(config, engine, 54, [("int4", 40, 64), *operators, ("int16", 25, 40)])
+    check(config, engine, 55, operators, stalled=False)
 
 
 @pytest.mark.parametrize("rows", [1, pytest.param(3, marks=pytest.mark.slow)])

@@ -10,97 +10,106 @@ import numpy as np
 
 from edgeaccel.golden import float as golden_float
 from edgeaccel.golden.formats import integer_elements
-from edgeaccel.golden.pe import group_latency, pair_mantissas, scaled_accumulator_latency
+from edgeaccel.golden.pe import group_latency, scaled_accumulator_latency
 from edgeaccel.golden.timing import Pattern
 
-__all__ = ["array_cycles", "group_words", "operator_beats", "operator_results"]
+__all__ = ["array_cycles", "group_words", "operator_beats", "operator_results", "result_beats", "tile_inputs"]
 
 FORMAT_CODES = {"int4": 0, "int8": 1, "int16": 2, "mxfp4": 3}
 CHANNELS_PER_WORD = {"int4": 2, "int8": 1, "int16": 1, "mxfp4": 4}
-HOP_BEATS, SCALE_WORDS, PASSES, RESULT_BEATS = 16, 4, 4, 4
+INPUTS_OF_LANES = {"int4": 2, "int8": 2, "int16": 4, "mxfp4": 4}  # lanes for each input of a word
+HOP_BEATS, STORE_LINES, SCALE_WORDS, TURNS, RESULT_BEATS = 2, 32, 4, 32, 4
 
 
-def operator_beats(config, tiles, format, mantissas, exponents, nans):
+def tile_inputs(config, format):
+    """Inputs of a tile: a block, or MXFP4's two of 32."""
+    return 64 if format == "mxfp4" else config.block
+
+
+def operator_beats(config, format, n_tiles, mantissas, exponents, nans, *, first_group=0, n_groups=None):
     """Activation beats of one operator, as the feed gives them to the first group.
 
     Parameters
     ----------
     config : Config
-    tiles : uint8 [channel tiles, input tiles, words of a tile, lanes / 2]
     format : str
-    mantissas : int64 [rows, blocks, inputs of a block]
-        As many blocks as the tiles have, with zeros past the inputs.
-    exponents, nans : arrays [rows, blocks]
+    n_tiles : int
+        Tiles of output channels.
+    mantissas : int64 [rows, input tiles, inputs of a tile]
+        With zeros past the inputs.
+    exponents, nans : arrays [rows, input tiles]
+    first_group, n_groups : int
+        The groups that the channel tiles go round; all by default.
 
     Returns
     -------
     dict of arrays by field of a beat, as `edgeaccel.systolic.beat.activation_beat` lists them
     """
-    n_tiles, n_input_tiles, n_words, _ = tiles.shape
-    rows, n_blocks, block = mantissas.shape
-    inputs = _inputs_per_word(config.lanes, format)
-    n_groups = config.tile_channels // CHANNELS_PER_WORD[format]
-    words = mantissas.reshape(rows, n_blocks, block // inputs, inputs)
-    words = np.moveaxis(pair_mantissas(words, format), 0, 2)  # [block, word, row, pair]
-
-    codes = np.broadcast_to(words[:, None], (n_blocks, n_groups, *words.shape[1:])).reshape(
-        n_input_tiles, n_words - 1, rows, -1
-    )
-    of_block = np.repeat(np.arange(n_blocks), (n_words - 1) * n_input_tiles // n_blocks).reshape(n_input_tiles, -1)
-    last = np.arange(n_words - 1) % (block // inputs) == block // inputs - 1
-
-    def with_scales(values, scale_value=0):
-        """One pass: a beat for the scales before those of each tile's codes."""
-        return np.insert(values, 0, scale_value, axis=1).reshape(-1, *values.shape[2:])
-
+    n_groups = config.groups if n_groups is None else n_groups
+    rows, n_input_tiles, n_inputs = mantissas.shape
+    per_tile = n_inputs // config.vector_lanes
+    n_passes = -(-n_tiles // n_groups)
+    beats = mantissas.reshape(rows, n_input_tiles * per_tile, config.vector_lanes)
+    of_tile = np.repeat(np.arange(n_input_tiles), per_tile)
     one_pass = {
-        "mantissas": with_scales(codes),
-        "exponents": with_scales(np.moveaxis(exponents, 0, 1)[of_block]),
-        "nans": with_scales((nans << np.arange(rows)[:, None]).sum(axis=0)[of_block]),
-        "scales": with_scales(np.zeros_like(of_block), 1),
-        "last": with_scales(np.broadcast_to(last, of_block.shape)),
-        "first_block": with_scales(of_block == 0),
-        "last_block": with_scales(of_block == n_blocks - 1),
+        "mantissas": np.moveaxis(beats, 0, 1),
+        "exponents": exponents.T[of_tile],
+        "nans": (nans << np.arange(rows)[:, None]).sum(axis=0)[of_tile],
+        "last": np.arange(len(of_tile)) % per_tile == per_tile - 1,
+        "first_tile": of_tile == 0,
+        "last_tile": of_tile == n_input_tiles - 1,
+        "pass_start": np.arange(len(of_tile)) == 0,
     }
-    n_passes = -(-n_tiles // config.groups)
-    beats = {name: np.concatenate([values] * n_passes) for name, values in one_pass.items()}
-    n_beats = len(one_pass["last"])
-    active = np.minimum(config.groups, n_tiles - config.groups * np.arange(n_passes))
-    return beats | {
-        "format": np.full(n_beats * n_passes, FORMAT_CODES[format]),
-        "pass_start": np.arange(n_beats * n_passes) % n_beats == 0,
-        "active": np.repeat(active, n_beats),
-    }
+    take = np.minimum(n_groups, n_tiles - n_groups * np.arange(n_passes))
+    constant = {"format": FORMAT_CODES[format], "skip": first_group, "follows": 0}
+    return (
+        {name: np.concatenate([values] * n_passes) for name, values in one_pass.items()}
+        | {name: np.full(len(of_tile) * n_passes, value) for name, value in constant.items()}
+        | {"take": np.repeat(take, len(of_tile))}
+    )
 
 
-def group_words(config, tiles):
-    """Words of each group in order: channel tile `t` belongs to group `t mod groups`."""
-    return [tiles[n :: config.groups].reshape(-1, tiles.shape[-1]) for n in range(config.groups)]
+def group_words(config, tiles, *, first_group=0, n_groups=None):
+    """Words of each group in order: channel tile `t` belongs to group `first_group + t mod n_groups`."""
+    n_groups = config.groups if n_groups is None else n_groups
+    words = [np.zeros((0, tiles.shape[-1]), tiles.dtype)] * config.groups
+    for n in range(n_groups):
+        words[first_group + n] = tiles[n::n_groups].reshape(-1, tiles.shape[-1])
+    return words
 
 
 def operator_results(config, tiles, format, mantissas, exponents, nans):
-    """FP32 codes [channels of all tiles, rows], blocks added in ascending order; arguments as of `operator_beats`."""
-    n_tiles, _, _, n_bytes = tiles.shape
-    rows, n_blocks, block = mantissas.shape
+    """FP32 codes [channels of all tiles, rows], blocks added in ascending order.
+
+    `tiles` is uint8 [channel tiles, input tiles, words of a tile, lanes / 2]; the rest as of `operator_beats`.
+    """
+    n_tiles, n_input_tiles, _, n_bytes = tiles.shape
+    rows = mantissas.shape[0]
     channels = config.tile_channels
+    block = 32 if format == "mxfp4" else config.block
+    blocks_per_tile = mantissas.shape[2] // block
+    n_blocks = n_input_tiles * blocks_per_tile
+    mantissas = mantissas.reshape(rows, n_blocks, block)
+    exponents, nans = (np.repeat(values, blocks_per_tile, axis=1) for values in (exponents, nans))
     words = tiles[:, :, 1:].reshape(n_tiles, n_blocks, channels // CHANNELS_PER_WORD[format], -1, n_bytes)
     elements = integer_elements(words, format)  # [tile, block, channel group, word, channel, input]
     elements = np.moveaxis(elements, 3, 4).reshape(n_tiles, n_blocks, channels, block)
-    sums = np.einsum("tbci,rbi->btcr", elements, mantissas)
     is_e8m0 = format == "mxfp4"
     scales = np.ascontiguousarray(tiles[:, :, 0]).view(np.uint8 if is_e8m0 else "<u2")
     scales = scales.reshape(n_tiles, n_blocks, channels)
     total = None
     for n in range(n_blocks):
+        sums = np.einsum("tci,ri->tcr", elements[:, n], mantissas[:, n])
         term = golden_float.scale(
-            sums[n], scales[:, n, :, None], exponents[:, n], nan=nans[:, n].astype(bool), e8m0=is_e8m0
+            sums, scales[:, n, :, None], exponents[:, n], nan=nans[:, n].astype(bool), e8m0=is_e8m0
         )
         total = term if total is None else golden_float.add(total, term)
     return total.reshape(-1, rows)
 
 
-def _inputs_per_word(lanes, format):
-    return lanes // {"int4": 2, "int8": 2, "int16": 4, "mxfp4": 4}[format]
+def result_beats(config, results):
+    """Results [channels, rows] as the array gives them: [beats, rows, vector_lanes]."""
+    return np.moveaxis(results.reshape(-1, config.vector_lanes, config.rows), 1, 2)
 
 
 class _Queue:
@@ -145,68 +154,83 @@ class _Pipe:
 
 
 class _Group:
-    """One group; a beat is a tuple (active, scales, last, last_block, pass_start, format)."""
+    """One group; a beat is a tuple (skip, take, follows, last, first_tile, last_tile, pass_start, format)."""
 
-    def __init__(self, config, is_first):
-        self.is_first = is_first
-        self.channels, self.scalers = config.tile_channels, config.scalers
+    def __init__(self, config):
+        self.channels, self.scalers, self.lanes = config.tile_channels, config.scalers, config.vector_lanes
+        self.walks = {name: _Walk(config, name) for name in config.formats}
         latency = group_latency(config.lanes, config.formats)
+        lines = max(tile_inputs(config, name) * INPUTS_OF_LANES[name] // config.lanes for name in config.formats)
+        slots = max(2, STORE_LINES // 2 ** int(np.ceil(np.log2(lines))))
         self.datapath = _Pipe(latency)
         self.accumulators = [
             _Pipe(scaled_accumulator_latency(), self.channels // self.scalers + scaled_accumulator_latency() + 1)
             for _ in range(config.scalers)
         ]
-        self.hop, self.tags = _Queue(HOP_BEATS), _Queue(latency + 2)
-        self.scales, self.passes, self.results = _Queue(SCALE_WORDS), _Queue(PASSES), _Queue(RESULT_BEATS)
-        self.own_done = self.next_done = self.second_block = self.is_own = False
-        self.channel = self.own_channel = 0
+        self.hop, self.turns, self.tiles = _Queue(HOP_BEATS), _Queue(TURNS), _Queue(slots)
+        self.blocks, self.scales, self.results = _Queue(latency + 2), _Queue(SCALE_WORDS), _Queue(RESULT_BEATS)
+        self.own_done = self.next_done = self.is_codes = self.second_block = self.before_done = False
+        self.word = self.channel = self.own_channel = 0
 
     def begin(self, cycle):
-        for queue in (self.hop, self.tags, self.scales, self.passes, self.results):
+        for queue in (self.hop, self.turns, self.tiles, self.blocks, self.scales, self.results):
             queue.begin()
         for pipe in (self.datapath, *self.accumulators):
             pipe.begin(cycle)
 
-    def fork(self, cycle, has_word, next_hop):
-        """The hop queue's first beat, to this group and the next; whether a word was taken."""
+    def pass_on(self, next_hop):
+        """The hop's first beat, to this group and the next."""
         if self.hop.head is None:
-            return False
-        active, scales, last, last_block, pass_start, format = self.hop.head
-        may_start = self.passes.has_room or not pass_start
-        word = False
-        if not self.own_done:
-            if not active:
-                self.own_done = may_start
-            elif scales:
-                self.own_done = word = has_word and self.scales.has_room and may_start
-                if word:
-                    self.scales.put(True)
-            else:
-                has_room = self.tags.has_room or not last
-                self.own_done = word = has_word and has_room and self.datapath.has_credit
-                if word:
-                    self.datapath.take(cycle, last)
-                    if last:
-                        self.tags.put((format, last_block))
-            if self.own_done and pass_start:
-                self.passes.put(bool(active))
+            return
+        skip, take, follows, last, first_tile, last_tile, pass_start, format = self.hop.head
+        takes_part = skip == 0 and take > 0
+        has_turn = pass_start and (takes_part or follows)
+        if not self.own_done and (self.tiles.has_room or not takes_part) and (self.turns.has_room or not has_turn):
+            self.own_done = True
+            if has_turn:
+                self.turns.put((takes_part, follows))
+            if takes_part and last:
+                self.tiles.put((format, first_tile, last_tile))
         if not self.next_done:
             if next_hop is None:
                 self.next_done = True
             elif next_hop.has_room:
-                next_hop.put((max(active - 1, 0), scales, last, last_block, pass_start, format))
+                next_hop.put((max(skip - 1, 0), take - takes_part, follows or takes_part, *self.hop.head[3:]))
                 self.next_done = True
         if self.own_done and self.next_done:
             self.hop.get()
             self.own_done = self.next_done = False
-        return word
+
+    def walk(self, cycle, has_word):
+        """One word of the tile; whether it was taken."""
+        if self.tiles.head is None or not has_word:
+            return False
+        format, _, last_tile = self.tiles.head
+        if not self.is_codes:
+            if self.scales.has_room:
+                self.scales.put(True)
+                self.is_codes = True
+                return True
+            return False
+        walk = self.walks[format]
+        ends_block = self.word % walk.words == walk.words - 1
+        if not self.datapath.has_credit or (ends_block and not self.blocks.has_room):
+            return False
+        self.datapath.take(cycle, ends_block)
+        self.word += 1
+        if ends_block:
+            self.blocks.put((format, last_tile and self.word > walk.tile_words - walk.block_words))
+        if self.word == walk.tile_words:
+            self.word, self.is_codes = 0, False
+            self.tiles.get()
+        return True
 
     def serialise(self, cycle):
         """One step: as many channels of a block's sums as there are scalers."""
-        offered = self.datapath.has_result and self.tags.head is not None and self.scales.head is not None
+        offered = self.datapath.has_result and self.blocks.head is not None and self.scales.head is not None
         if not offered or not all(pipe.has_credit for pipe in self.accumulators):
             return
-        format, last_block = self.tags.head
+        format, last_block = self.blocks.head
         shared = CHANNELS_PER_WORD[format]
         taken = min(shared, self.scalers)
         for channel in range(self.channel, self.channel + taken):
@@ -214,7 +238,7 @@ class _Group:
         self.channel += taken
         if self.channel % shared == 0:
             self.datapath.give()
-            self.tags.get()
+            self.blocks.get()
         if self.channel == self.channels:
             self.channel = 0
             if format == "mxfp4" and not self.second_block:
@@ -224,28 +248,71 @@ class _Group:
                 self.scales.get()
 
     def merge(self, before):
-        """A result, of the groups before or of this one, into the queue to the next group."""
-        if self.passes.head is None or not self.results.has_room:
-            return
-        takes_part = self.passes.head
-        if takes_part and (self.is_own or self.is_first):
-            pipe = self.accumulators[self.own_channel % self.scalers]
-            if pipe.has_result:
-                pipe.give()
-                self.own_channel += 1
+        """A beat of results, of the groups before or of this one, into the queue to the next group."""
+        pipe = self.accumulators[self.own_channel % self.scalers]
+        completes = (self.own_channel + 1) % self.lanes == 0
+        own, follows = self.turns.head or (False, False)
+        is_own = self.before_done or not follows
+        has_place = self.turns.head is not None and self.results.has_room
+        if pipe.has_result and (not completes or (has_place and is_own)):
+            pipe.give()
+            self.own_channel += 1
+            if completes:
                 last = self.own_channel == self.channels
                 self.results.put(last)
                 if last:
-                    self.own_channel, self.is_own = 0, False
-                    self.passes.get()
-        elif before is not None and before.head is not None:
+                    self.own_channel, self.before_done = 0, False
+                    self.turns.get()
+        if has_place and not is_own and before is not None and before.head is not None:
             last = before.get()
-            self.results.put(last and not takes_part)
-            if last:
-                if takes_part:
-                    self.is_own = True
-                else:
-                    self.passes.get()
+            self.results.put(last and not own)
+            if last and own:
+                self.before_done = True
+            elif last:
+                self.turns.get()
+
+
+class _Walk:
+    """How many words of codes a tile of a format has, for a block of one group of channels, and in all."""
+
+    def __init__(self, config, format):
+        block = 32 if format == "mxfp4" else config.block
+        self.words = block * INPUTS_OF_LANES[format] // config.lanes
+        self.block_words = self.words * config.tile_channels // CHANNELS_PER_WORD[format]
+        self.tile_words = self.block_words * tile_inputs(config, format) // block
+
+
+class Array:
+    """The groups in a chain, cycle by cycle."""
+
+    def __init__(self, config):
+        self.groups = [_Group(config) for _ in range(config.groups)]
+
+    def begin(self, cycle):
+        for group in self.groups:
+            group.begin(cycle)
+
+    def step(self, cycle, has_words, sink_ready):
+        """What happens in a cycle: (for each group whether it took a word, whether a result was taken)."""
+        taken = []
+        for n, group in enumerate(self.groups):
+            group.pass_on(self.groups[n + 1].hop if n + 1 < len(self.groups) else None)
+            taken.append(group.walk(cycle, has_words[n]))
+            group.serialise(cycle)
+            group.merge(self.groups[n - 1].results if n else None)
+        results = self.groups[-1].results
+        given = results.head is not None and sink_ready
+        if given:
+            results.get()
+        return taken, given
+
+
+def beat_flags(beats):
+    """The fields of beats that decide when something happens, a tuple each, as `Array` takes them."""
+    flags = ("follows", "last", "first_tile", "last_tile", "pass_start")
+    names = list(FORMAT_CODES)
+    columns = (beats["skip"], beats["take"], *(beats[name] for name in flags), beats["format"])
+    return [(int(beat[0]), int(beat[1]), *map(bool, beat[2:7]), names[beat[7]]) for beat in zip(*columns, strict=True)]
 
 
 def array_cycles(config, beats, n_words, stalls, *, max_cycles=10**7):
@@ -265,32 +332,26 @@ def array_cycles(config, beats, n_words, stalls, *, max_cycles=10**7):
     -------
     dict of str to int64 array, by stream
     """
-    flags = ("active", "scales", "last", "last_block", "pass_start")
-    names = list(FORMAT_CODES)
-    queue = [
-        (int(beat[0]), *map(bool, beat[1:5]), names[beat[5]])
-        for beat in zip(*(beats[name] for name in (*flags, "format")), strict=True)
-    ]
-    groups = [_Group(config, n == 0) for n in range(config.groups)]
-    ports = [_Source(stalls.get(f"i_words__{n}", ()), n_words[n]) for n in range(config.groups)]
-    feed = _Source(stalls.get("i_beats", ()), len(queue))
+    queue = beat_flags(beats)
+    array = Array(config)
+    ports = [Source(n_words[n], Pattern(stalls.get(f"i_words__{n}", ()))) for n in range(config.groups)]
+    feed = Source(len(queue), Pattern(stalls.get("i_beats", ())))
     sink = Pattern(stalls.get("o", ()))
-    n_results = config.tile_channels * int(beats["active"][beats["pass_start"]].sum())
+    n_channels = config.tile_channels * int(beats["take"][beats["pass_start"]].sum())
+    n_results = n_channels // config.vector_lanes
     results = []
     for cycle in range(max_cycles):
-        for group in groups:
-            group.begin(cycle)
-        for n, group in enumerate(groups):
-            next_hop = groups[n + 1].hop if n + 1 < len(groups) else None
-            if group.fork(cycle, ports[n].offers(cycle), next_hop):
-                ports[n].taken.append(cycle)
-            group.serialise(cycle)
-            group.merge(groups[n - 1].results if n else None)
-        if feed.offers(cycle) and groups[0].hop.has_room:
-            groups[0].hop.put(queue[len(feed.taken)])
+        array.begin(cycle)
+        first_hop = array.groups[0].hop
+        has_beat = feed.offers(cycle) and first_hop.has_room
+        taken, given = array.step(cycle, [port.offers(cycle) for port in ports], sink.first(cycle) == cycle)
+        for port, is_taken in zip(ports, taken, strict=True):
+            if is_taken:
+                port.taken.append(cycle)
+        if has_beat:
+            first_hop.put(queue[len(feed.taken)])
             feed.taken.append(cycle)
-        if groups[-1].results.head is not None and sink.first(cycle) == cycle:
-            groups[-1].results.get()
+        if given:
             results.append(cycle)
             if len(results) == n_results:
                 break
@@ -298,11 +359,11 @@ def array_cycles(config, beats, n_words, stalls, *, max_cycles=10**7):
     return {name: np.array(cycles, np.int64) for name, cycles in streams.items()}
 
 
-class _Source:
+class Source:
     """A stall pattern at work: when the next item is offered."""
 
-    def __init__(self, pattern, n_items):
-        self.pattern, self.n_items = Pattern(pattern), n_items
+    def __init__(self, n_items, pattern):
+        self.n_items, self.pattern = n_items, pattern
         self.taken = []
 
     def offers(self, cycle):

@@ -14,8 +14,8 @@ __all__ = ["GroupArray"]
 class GroupArray(wiring.Component):
     """`groups` groups in a chain: activation beats enter at the first, results leave at the last.
 
-    An operator is a number of passes. In a pass the first `active` groups each take one tile of channels, over all
-    inputs; the results come out in the order of channels, the first group's first.
+    An operator is a number of passes. In a pass some groups in a row each take one tile of channels, over all inputs;
+    the results come out in the order of passes, in a pass in the order of groups.
 
     Parameters
     ----------
@@ -44,7 +44,6 @@ class GroupArray(wiring.Component):
         for n, words in enumerate(self.i_words):
             group = Group(self.config)
             m.submodules[f"group{n}"] = repeated(platform, group)
-            m.d.comb += group.is_first.eq(n == 0)
             wiring.connect(m, beats, group.i_beats)
             wiring.connect(m, wiring.flipped(words), group.i_words)
             if results is not None:

@@ -7,44 +7,52 @@ from edgeaccel.pe.align import EXPONENT_WIDTH
 from edgeaccel.pe.digit import FormatCode
 from edgeaccel.pe.float import FP32
 
-__all__ = ["activation_beat", "block_tag", "result_beat", "word"]
+__all__ = ["activation_beat", "activations", "block_tag", "pass_turn", "result_beat", "tile_tag", "word"]
 
 
 def activation_beat(config):
-    """What every group does in a cycle, and with which activations.
+    """Aligned activations on their way to the groups that need them, `vector_lanes` of each row.
+
+    The inputs of a tile take as many beats as that needs, in ascending order, and all fields but `mantissas`, `last`
+    and `pass_start` are the same in all of them.
 
     mantissas
-        What each pair of lanes multiplies, for each row.
     exponents, nans
-        Of the block, for each row; they count in its last beat.
+        Of the tile's inputs, for each row.
     format
-        How to read the word of weights.
-    scales
-        Take a word of scales and do nothing else; of the other fields `active` and `pass_start` count.
+        How to read the tile.
     last
-        The beat is the last of its block.
-    first_block, last_block
-        Sums begin with this block, or end with it and leave.
+        The beat is the last of its tile.
+    first_tile, last_tile
+        Sums begin with this tile, or end with it and leave.
     pass_start
-        The first beat, one of scales, of a pass: the active groups take all inputs of one tile of channels each.
-    active
-        How many groups from this one on take part in the pass; the rest hand the beat on and need no words.
+        The first beat of a pass: the groups that take part take all inputs of one tile of channels each.
+    skip, take
+        `take` groups behind the next `skip` ones take part; others hand the beat on.
+    follows
+        A group before this one takes part.
     """
     rows = config.rows
     return data.StructLayout(
         {
-            "mantissas": data.ArrayLayout(data.ArrayLayout(signed(config.mantissa_bits), config.lanes // 2), rows),
+            "mantissas": activations(config, config.vector_lanes),
             "exponents": data.ArrayLayout(signed(EXPONENT_WIDTH), rows),
             "nans": rows,
             "format": FormatCode,
-            "scales": 1,
             "last": 1,
-            "first_block": 1,
-            "last_block": 1,
+            "first_tile": 1,
+            "last_tile": 1,
             "pass_start": 1,
-            "active": range(config.groups + 1),
+            "skip": range(config.groups),
+            "take": range(config.groups + 1),
+            "follows": 1,
         }
     )
+
+
+def activations(config, width):
+    """Mantissas of `width` activations of each row."""
+    return data.ArrayLayout(data.ArrayLayout(signed(config.mantissa_bits), width), config.rows)
 
 
 def word(config):
@@ -52,12 +60,26 @@ def word(config):
     return data.ArrayLayout(4, config.lanes)
 
 
+def tile_tag(config):
+    """What is kept of the activations of a tile beside their mantissas; the fields are those of `activation_beat`."""
+    return _fields(config, "exponents", "nans", "format", "first_tile", "last_tile")
+
+
 def block_tag(config):
-    """What has to meet the sums of a block behind the datapath; the fields are those of `activation_beat`."""
-    names = ("exponents", "nans", "format", "first_block", "last_block")
-    return data.StructLayout({name: activation_beat(config)[name].shape for name in names})
+    """What has to meet the sums of a block behind the datapath; sums begin with `first` and end with `last`."""
+    return data.StructLayout(dict(_fields(config, "exponents", "nans", "format").members) | {"first": 1, "last": 1})
+
+
+def pass_turn(config):
+    """What a group has to do with the results of a pass: give its own, after those of the groups before or alone."""
+    return data.StructLayout({"own": 1, "follows": 1})
 
 
 def result_beat(config):
-    """Results of one output channel, an FP32 code for each row; `last` with the last channel of the pass so far."""
-    return data.StructLayout({"values": data.ArrayLayout(FP32.width, config.rows), "last": 1})
+    """Results of `vector_lanes` output channels, an FP32 code for each row; `last` with the pass's last so far."""
+    values = data.ArrayLayout(data.ArrayLayout(FP32.width, config.vector_lanes), config.rows)
+    return data.StructLayout({"values": values, "last": 1})
+
+
+def _fields(config, *names):
+    return data.StructLayout({name: activation_beat(config)[name].shape for name in names})

@@ -108,8 +108,8 @@ class Serialiser(wiring.Component):
                 o.p.e8m0.eq(is_e8m0),
                 o.p.exponents.eq(tag.exponents),
                 o.p.nans.eq(tag.nans),
-                o.p.first.eq(tag.first_block),
-                o.p.last.eq(tag.last_block),
+                o.p.first.eq(tag.first),
+                o.p.last.eq(tag.last),
             ]
             with m.If(is_e8m0):
                 m.d.comb += o.p.scale.eq(select(bytes_, Cat(place, second_block)))
