@@ -1,0 +1,276 @@
+"""Element-wise units: one function of the elements of a beat, in every lane."""
+
+from types import SimpleNamespace
+
+from amaranth.hdl import Cat, Mux
+
+from edgeaccel.pe.float import FP32
+from edgeaccel.pe.float_add import FloatAdder
+from edgeaccel.pe.float_multiply import FloatMultiplier
+from edgeaccel.pe.pipeline import Pipelined
+from edgeaccel.vector.beat import check_lanes, vector_beat
+
+__all__ = [
+    "Elementwise",
+    "GatedProduct",
+    "Rectifier",
+    "VectorAdder",
+    "VectorFunction",
+    "VectorMultiplier",
+    "VectorScaler",
+]
+
+
+class Elementwise(Pipelined):
+    """Base of the units that treat each lane alike, one beat a cycle.
+
+    The results of lanes without an element mean nothing, but are what the same function makes of the codes there.
+
+    Subclasses describe `element`.
+
+    Parameters
+    ----------
+    lanes : int
+        Elements of a beat, a power of two.
+    inputs : dict of str to shape
+        The input streams. The first has `keep` and `last`, which go to the results.
+    cycles : int
+        Register stages of `element`.
+
+    Members
+    -------
+    o : stream of vector beats
+    latency : int
+        cycles + 1.
+    """
+
+    def __init__(self, lanes, inputs, *, cycles):
+        check_lanes(lanes)
+        self.lanes = lanes
+        super().__init__(inputs, vector_beat(lanes), cycles=cycles)
+
+    def element(self, pipe, n, *beats):
+        """Describe the pipeline from the beats to the element of lane `n`, which it returns."""
+        raise NotImplementedError
+
+    def datapath(self, pipe, *beats):
+        pipe.carry(keep=beats[0].keep, last=beats[0].last)
+        elements = []
+        for n in range(self.lanes):
+            lane = pipe.branch(f"lane{n}")
+            elements.append(self.element(lane, n, *beats))
+        pipe.wait(lane.cycles)
+        return Cat(elements, pipe.take("keep"), pipe.take("last"))
+
+
+class VectorAdder(Elementwise):
+    """Sum of two vectors, or a vector and its bias: o[k] = round(i_a[k] + i_b[k]).
+
+    Beats of both streams go together; `keep` and `last` are those of `i_a`. Equals `edgeaccel.golden.float.add`. One
+    beat a cycle.
+
+    Parameters
+    ----------
+    lanes : int
+        Elements of a beat, a power of two.
+    depth : int
+        Register stages of the adders, 1 to 5.
+
+    Members
+    -------
+    i_a, i_b : streams of vector beats
+    o : stream of vector beats
+    latency : int
+        depth + 1 cycles.
+
+    Raises
+    ------
+    ValueError
+        If a parameter is out of its range.
+    """
+
+    def __init__(self, *, lanes=8, depth=5):
+        self._adder = FloatAdder(depth=depth)
+        beat = vector_beat(lanes)
+        super().__init__(lanes, {"i_a": beat, "i_b": beat}, cycles=depth)
+
+    def element(self, pipe, n, a, b):
+        return self._adder.inline(pipe, SimpleNamespace(a=a.elements[n], b=b.elements[n]))
+
+
+class VectorMultiplier(Elementwise):
+    """Product of two vectors, element by element: o[k] = round(i_a[k] * i_b[k]).
+
+    Beats of both streams go together; `keep` and `last` are those of `i_a`. Equals `edgeaccel.golden.float.multiply`.
+    One beat a cycle. Two DSP48E2 a lane.
+
+    Parameters
+    ----------
+    lanes : int
+        Elements of a beat, a power of two.
+    depth : int
+        Register stages of the multipliers, 1 to 5.
+
+    Members
+    -------
+    i_a, i_b : streams of vector beats
+    o : stream of vector beats
+    latency : int
+        depth + 1 cycles.
+
+    Raises
+    ------
+    ValueError
+        If a parameter is out of its range.
+    """
+
+    def __init__(self, *, lanes=8, depth=5):
+        self._multiplier = FloatMultiplier(depth=depth)
+        beat = vector_beat(lanes)
+        super().__init__(lanes, {"i_a": beat, "i_b": beat}, cycles=depth)
+
+    def element(self, pipe, n, a, b):
+        return self._multiplier.inline(pipe, SimpleNamespace(a=a.elements[n], b=b.elements[n]))
+
+
+class VectorScaler(Elementwise):
+    """A vector times a number: o[k] = round(factor * i[k]).
+
+    The factor travels with each beat. Equals `edgeaccel.golden.float.multiply`. One beat a cycle. Two DSP48E2
+    a lane.
+
+    Parameters
+    ----------
+    lanes : int
+        Elements of a beat, a power of two.
+    depth : int
+        Register stages of the multipliers, 1 to 5.
+
+    Members
+    -------
+    i : stream of vector beats with factor: FP32 code
+    o : stream of vector beats
+    latency : int
+        depth + 1 cycles.
+
+    Raises
+    ------
+    ValueError
+        If a parameter is out of its range.
+    """
+
+    def __init__(self, *, lanes=8, depth=5):
+        self._multiplier = FloatMultiplier(depth=depth)
+        super().__init__(lanes, {"i": vector_beat(lanes, factor=FP32.width)}, cycles=depth)
+
+    def element(self, pipe, n, i):
+        return self._multiplier.inline(pipe, SimpleNamespace(a=i.elements[n], b=i.factor))
+
+
+class Rectifier(Elementwise):
+    """ReLU of a vector: o[k] = i[k] if that is more than zero or NaN, else +0.
+
+    A NaN stays the code that it is. Equals `edgeaccel.golden.vector.relu`. One beat a cycle.
+
+    Parameters
+    ----------
+    lanes : int
+        Elements of a beat, a power of two.
+
+    Members
+    -------
+    i, o : streams of vector beats
+    latency : int
+        2 cycles.
+
+    Raises
+    ------
+    ValueError
+        If `lanes` is no power of two.
+    """
+
+    def __init__(self, *, lanes=8):
+        super().__init__(lanes, {"i": vector_beat(lanes)}, cycles=1)
+
+    def element(self, pipe, n, i):
+        return pipe.stage(element=rectified(i.elements[n]))
+
+
+def rectified(code):
+    """ReLU of an FP32 code."""
+    fields = FP32.layout(code)
+    is_nan = fields.exponent.all() & fields.fraction.any()
+    return Mux(fields.sign & ~is_nan, 0, code)
+
+
+class VectorFunction(Elementwise):
+    """A function of each element: o[k] = function(i[k]).
+
+    Equals the function's own golden model, lane by lane. One beat a cycle.
+
+    Parameters
+    ----------
+    function : Pipelined
+        From a stream of FP32 codes to one of FP32 codes, as `edgeaccel.vector.function` has them.
+    lanes : int
+        Elements of a beat, a power of two.
+
+    Members
+    -------
+    i, o : streams of vector beats
+    latency : int
+        That of the function.
+
+    Raises
+    ------
+    ValueError
+        If `lanes` is no power of two.
+    """
+
+    def __init__(self, function, *, lanes=8):
+        self._function = function
+        super().__init__(lanes, {"i": vector_beat(lanes)}, cycles=function.latency - 1)
+
+    def element(self, pipe, n, i):
+        return self._function.inline(pipe, i.elements[n])
+
+
+class GatedProduct(Elementwise):
+    """An activation times its gate: o[k] = round(function(i_gate[k]) * i_up[k]), SiLU or GELU as the function.
+
+    (N. Shazeer, "GLU Variants Improve Transformer", 2020, arXiv 2002.05202.) Beats of both streams go together; `keep`
+    and `last` are those of `i_gate`. Equals `edgeaccel.golden.vector.gated`. One beat a cycle.
+
+    Parameters
+    ----------
+    function : Pipelined
+        From a stream of FP32 codes to one of FP32 codes, as `edgeaccel.vector.function` has them.
+    lanes : int
+        Elements of a beat, a power of two.
+    depth : int
+        Register stages of the multipliers, 1 to 5.
+
+    Members
+    -------
+    i_gate, i_up : streams of vector beats
+    o : stream of vector beats
+    latency : int
+        That of the function + depth cycles.
+
+    Raises
+    ------
+    ValueError
+        If a parameter is out of its range.
+    """
+
+    def __init__(self, function, *, lanes=8, depth=5):
+        self._function = function
+        self._multiplier = FloatMultiplier(depth=depth)
+        beat = vector_beat(lanes)
+        super().__init__(lanes, {"i_gate": beat, "i_up": beat}, cycles=function.latency - 1 + depth)
+
+    def element(self, pipe, n, gate, up):
+        pipe.carry(up=up.elements[n])
+        with pipe.inside("function"):
+            activation = self._function.inline(pipe, gate.elements[n])
+        return self._multiplier.inline(pipe, SimpleNamespace(a=activation, b=pipe.take("up")))

@@ -1,0 +1,97 @@
+"""Element-wise units against the golden models: results and cycles, under stalls."""
+
+import numpy as np
+import pytest
+
+from edgeaccel.golden import float as golden_float
+from edgeaccel.golden import vector as golden
+from edgeaccel.pe.float import FP32
+from edgeaccel.pe.float_convert import FloatConverter
+from edgeaccel.vector.elementwise import (
+    GatedProduct,
+    Rectifier,
+    VectorAdder,
+    VectorFunction,
+    VectorMultiplier,
+    VectorScaler,
+)
+from sim.bench import random_stalls, run
+from sim.vectors import assert_pipeline, codes, generator, random_codes, traffic
+
+MAX_LENGTH = 64
+
+
+def check(unit, engine, seed, n_vectors, expect, *, lanes, fields=(), stalled=True):
+    """`expect` makes the elements from those of the inputs and the fields; keep and last are the first input's."""
+    rng = generator(seed)
+    names = [name for name in unit.signature.members if name != "o"]
+    _, first = traffic(rng, lanes, MAX_LENGTH, n_vectors, special=0.2)
+    n_beats = len(first["last"])
+    inputs = {names[0]: first | {name: random_codes(rng, n_beats, special=0.2) for name in fields}}
+    for name in names[1:]:
+        elements = random_codes(rng, n_beats * lanes, special=0.2).reshape(n_beats, lanes)
+        inputs[name] = {
+            "elements": elements,
+            "keep": rng.integers(0, 1 << lanes, n_beats),
+            "last": rng.integers(0, 2, n_beats),
+        }
+    stalls = random_stalls(rng, unit, 2 * n_beats) if stalled else {}
+    result = run(unit, engine, inputs, n_beats, stalls=stalls)
+    operands = [beats["elements"] for beats in inputs.values()] + [inputs[names[0]][name][:, None] for name in fields]
+    np.testing.assert_array_equal(result.results["o"]["elements"], expect(*operands))
+    for name in ("keep", "last"):
+        np.testing.assert_array_equal(result.results["o"][name], first[name])
+    assert_pipeline(unit, result, stalls, names)
+    if not stalled:
+        np.testing.assert_array_equal(result.cycles[names[0]], np.arange(n_beats))
+
+
+class Halving(FloatConverter):
+    """A function of FP32 codes for the tests: rounded to BF16's precision and back is none, so FP32 to FP32."""
+
+    def __init__(self):
+        super().__init__(FP32, FP32)
+
+
+def canonical(codes):
+    return golden_float.convert(codes, "fp32", "fp32")
+
+
+CASES = {
+    "add": (lambda lanes: VectorAdder(lanes=lanes), golden_float.add, ()),
+    "multiply": (lambda lanes: VectorMultiplier(lanes=lanes), golden_float.multiply, ()),
+    "scale": (lambda lanes: VectorScaler(lanes=lanes), golden_float.multiply, ("factor",)),
+    "relu": (lambda lanes: Rectifier(lanes=lanes), golden.relu, ()),
+    "function": (lambda lanes: VectorFunction(Halving(), lanes=lanes), canonical, ()),
+    "gated": (
+        lambda lanes: GatedProduct(Halving(), lanes=lanes),
+        lambda gate, up: golden.gated(canonical, gate, up),
+        (),
+    ),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("lanes", [1, 4])
+def test_amaranth(case, lanes):
+    make, expect, fields = CASES[case]
+    check(make(lanes), "amaranth", 120, 40, expect, lanes=lanes, fields=fields)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_verilog(case):
+    make, expect, fields = CASES[case]
+    check(make(4), "verilated", 121, 2000, expect, lanes=4, fields=fields)
+    check(make(4), "verilated", 122, 50, expect, lanes=4, fields=fields, stalled=False)
+
+
+def test_relu_by_hand():
+    numbers = codes([1.5, -1.5, -0.0, 0.0, np.inf, -np.inf])
+    assert golden.relu(numbers).tolist() == codes([1.5, 0, 0, 0, np.inf, 0]).tolist()
+    assert golden.relu([0xFFC00001]).tolist() == [0xFFC00001]
+
+
+@pytest.mark.parametrize("unit", [VectorAdder, VectorMultiplier, VectorScaler, Rectifier])
+def test_bad_lanes(unit):
+    with pytest.raises(ValueError, match="lanes must be a power of two, not 6"):
+        unit(lanes=6)
