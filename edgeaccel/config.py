@@ -117,6 +117,11 @@ class Config:
         return self.word_bits // 8
 
     @property
+    def buffer_words(self):
+        """Words of the activation buffer, `vector_lanes` elements of each row."""
+        return self.buffer_inputs // self.vector_lanes
+
+    @property
     def tile_channels(self):
         """Output channels of a tile."""
         return tile_channels(self.lanes)

@@ -62,13 +62,16 @@ def emit(component, name, *, header=()):
     return comment + "".join("\n" + _ansi_ports(_plain_names(module, shared, taken), order) for module in modules)
 
 
-def repeated(platform, component):
-    """What `elaborate` makes a submodule of where a component, of type and `config`, stands many times.
+def repeated(platform, component, key=None):
+    """What `elaborate` makes a submodule of where a component, of type and `key`, stands many times.
 
     In Amaranth's simulator that is the component. When Verilog is emitted it is an instance of a module that is
-    elaborated and written once, which saves most of the time and of the text.
+    elaborated and written once, which saves most of the time and of the text. The key is all that the component is
+    built from, its `config` by default.
     """
-    return platform.instance(component) if isinstance(platform, _Emission) else component
+    if not isinstance(platform, _Emission):
+        return component
+    return platform.instance(component, component.config if key is None else key)
 
 
 class _Emission:
@@ -79,18 +82,29 @@ class _Emission:
         self._name = name
         self._names = {}
 
-    def instance(self, component):
-        key = type(component), component.config
+    def instance(self, component, key):
+        key = type(component), key
         if key not in self._names:
             kind = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", type(component).__name__).lower()
             self._names[key] = f"{self._name}_{kind}" + (f"_{len(self.parts)}" if self.parts else "")
             self.parts.append((component, self._names[key]))
-        component._MustUse__used = True  # so that Amaranth does not warn of the others, which are never elaborated
+        _mark_used(component)
         ports = [
             ("i" if direction == PortDirection.Input else "o", port, value)
             for port, (value, direction) in _ports(component).items()
         ]
-        return Instance(self._names[key], ("i", "clk", ClockSignal()), ("i", "rst", ResetSignal()), *ports)
+        for domain in getattr(component, "domains", ("sync",)):
+            prefix = "" if domain == "sync" else f"{domain}_"
+            ports += [("i", f"{prefix}clk", ClockSignal(domain)), ("i", f"{prefix}rst", ResetSignal(domain))]
+        return Instance(self._names[key], *ports)
+
+
+def _mark_used(component):
+    """So that Amaranth does not warn of a component, and of parts made with it, that are never elaborated."""
+    component._MustUse__used = True
+    for part in vars(component).values():
+        if isinstance(part, wiring.Component) and not part._MustUse__used:
+            _mark_used(part)
 
 
 def _to_rtlil(component, name, platform):
@@ -117,13 +131,16 @@ def _plain_names(module, shared, taken):
     became of them. Names given by Yosys are numbered within the module.
     """
     temporary = {}
+    numbers = (name for n in itertools.count(1) if (name := f"_{n}_") not in taken)  # Yosys gives such names too
 
     def plain(match):
         escaped = match[1]
         if escaped is None:
             return match[0]
         if escaped.startswith("$"):
-            return temporary.setdefault(escaped, f"_{len(temporary) + 1}_")
+            if escaped not in temporary:
+                temporary[escaped] = next(numbers)
+            return temporary[escaped]
         if escaped not in shared:
             name = re.sub(r"\W+", "_", escaped).strip("_")
             if name == escaped:  # escaped although plain: a keyword of Verilog

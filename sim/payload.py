@@ -51,7 +51,9 @@ def _from_bits(shape, bits):
             name: _from_bits(field.shape, bits[..., field.offset : field.offset + field.width]) for name, field in shape
         }
     if isinstance(shape, data.ArrayLayout):
-        return _from_bits(shape.elem_shape, bits.reshape(*bits.shape[:-1], shape.length, -1))
+        return _from_bits(
+            shape.elem_shape, bits.reshape(*bits.shape[:-1], shape.length, bits.shape[-1] // shape.length)
+        )
     shape = Shape.cast(shape)
     weights = np.uint64(1) << np.arange(shape.width, dtype=np.uint64)
     values = (bits * weights).sum(axis=-1, dtype=np.uint64)

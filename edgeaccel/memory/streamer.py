@@ -73,6 +73,8 @@ class TileStreamer(wiring.Component):
         A pulse ends everything: no more bursts; what is asked for is awaited and dropped; then all is as after reset,
         command queue, buffer, events and error included. Until then `i_commands` is not ready, and events are lost. An
         offer of `o_words` may be withdrawn by it, nothing on `m_axi` is.
+    clearing : 1 bit
+        High from the cycle after `clear` until everything has ended.
     error : StreamerError
         Holds the first error until `clear` or reset. No burst starts after an error. All words before the refused
         command, or before the bad entry, are given, and none after them; after a lost event, those asked for already.
@@ -134,6 +136,7 @@ class TileStreamer(wiring.Component):
                 "o_words": Out(stream.Signature(word_width)),
                 "events": In(n_events),
                 "clear": In(1),
+                "clearing": Out(1),
                 "error": Out(StreamerError),
             }
         )
@@ -144,7 +147,7 @@ class TileStreamer(wiring.Component):
         wiring.connect(m, wiring.flipped(self.m_axi), port.m_axi)
 
         # Nothing is outstanding when the core is flushed, so only the streams of commands and words see that reset.
-        clearing = Signal()
+        clearing = self.clearing
         flush = Signal()
         core = Module()
         m.submodules.core = ResetInserter(flush)(core)
