@@ -6,10 +6,14 @@ from edgeaccel.vector.elementwise import (
     VectorMultiplier,
     VectorScaler,
 )
+from edgeaccel.vector.norm import Norm, NormApplier, NormStatistics
 from edgeaccel.vector.reduce import VectorMaximum, VectorSum
 from edgeaccel.vector.topk import TopK
 
 __all__ = [
+    "Norm",
+    "NormApplier",
+    "NormStatistics",
     "Rectifier",
     "TopK",
     "VectorAdder",
