@@ -1,0 +1,51 @@
+"""Which function an element is for."""
+
+from amaranth.hdl import Cat, Const, Mux, Value
+from amaranth.lib import enum
+
+__all__ = ["Choice", "Function"]
+
+
+class Function(enum.Enum, shape=4):
+    """Functions of a vector lane; `edgeaccel.golden.function` has them by the same names in lower case."""
+
+    EXP2 = 0
+    EXP = 1
+    RECIPROCAL = 2
+    RSQRT = 3
+    SIGMOID = 4
+    SILU = 5
+    TANH = 6
+    GELU = 7
+    GELU_TANH = 8
+
+
+class Choice:
+    """The function of an element in a build of some.
+
+    Parameters
+    ----------
+    functions : sequence of str
+        Those of the build.
+    code : Value or None
+        The element's, a `Function`; None in a build of one.
+    """
+
+    def __init__(self, functions, code=None):
+        self.functions = functions
+        self._code = code
+
+    def among(self, *names):
+        """Whether the function is one of these; a constant if the build leaves no doubt."""
+        chosen = [name for name in self.functions if name in names]
+        if len(chosen) in (0, len(self.functions)):
+            return Const(bool(chosen))
+        return Cat(self._code == Function[name.upper()] for name in chosen).any()
+
+    def pick(self, value_of):
+        """`value_of(function)`, of the element's function; it is called once for each of the build."""
+        *others, last = self.functions
+        chosen = Value.cast(value_of(last))
+        for name in reversed(others):
+            chosen = Mux(self._code == Function[name.upper()], value_of(name), chosen)
+        return chosen
