@@ -6,7 +6,7 @@ import numpy as np
 
 from edgeaccel.golden.timing import Pattern
 
-__all__ = ["Command", "Error", "Streamer", "StreamerTiming", "bursts"]
+__all__ = ["Command", "Error", "Streamer", "StreamerTiming", "bursts", "ideal_memory"]
 
 BOUNDARY_BYTES = 4096
 
@@ -147,42 +147,57 @@ class Streamer:
                     words.append(memory[(address % len(memory) + np.arange(self.word_bytes)) % len(memory)])
         return np.array(words, np.uint8).reshape(-1, self.word_bytes), asked, error
 
-    def timing(self, commands, *, latency, source=None, sink=None, events=None):
-        """Cycles with one clock and an ideal memory, for commands without errors.
+    def timing(self, commands, *, latency=None, memory=None, source=None, sink=None, events=None, periods=(1, 1)):
+        """Cycles for commands without errors, `words` taken as `sink` lets them: see `word_offers`."""
+        timing = StreamerTiming(*([] for _ in range(4)))
+        memory = memory or ideal_memory(latency)
+        sink = sink or Pattern()
+        offers = self.word_offers(commands, memory, timing, source=source, events=events, periods=periods)
+        offer = next(offers, None)
+        while offer is not None:
+            offer = _next(offers, sink.first(offer))
+        return StreamerTiming(*(np.array(cycles, np.int64) for cycles in vars(timing).values()))
 
-        The memory accepts an address in each cycle and gives the first beat `latency` cycles after that, or once the
-        beats asked for before are out; one beat a cycle. By recurrence, with `k` a burst and `j` its command:
+    def word_offers(self, commands, memory, timing, *, source=None, events=None, periods=(1, 1)):
+        """When each word is offered, given when those before were taken: a generator, to be sent the latter.
+
+        With `k` a burst and `j` its command, all in cycles of the core:
 
             accept[j] = max(first(source, accept[j-1] + 1), hold[j - queue] + 1)
             hold[j]   = max(accept[j] + 1, start[j-1])
             start[j]  = max(hold[j] + 1, the last issue of j - 1, the event + 1)
             issue[k]  = max(start[j] + 1, issue[k-1] + 1, done[k - outstanding] + 1, give[the row it needs last] + 1)
-            address   = issue[k] + 1
-            beat      = max(address + latency, the beat before + 1);  done[k] = its last beat + 1
-            offer     = max(the entry's last beat + 3, the word before taken + 1)
-            taken     = first(sink, offer);  give = taken, of an entry's last word
+            entry     = max(the cycle after its last beat, the entry before + 1);  done[k] = its last entry
+            offer     = max(entry + 2, the word before taken + 1);  give = taken, of an entry's last word
+
+        The address goes to the memory in the cycle after `issue`. With two clocks of the given periods, both with an
+        edge at the end of their cycles 0, the address and the entry are seen from the third edge on after they were
+        written, which is the case at the end of `issue` and of the cycle after the last beat.
 
         Parameters
         ----------
         commands : list of Command
-        latency : int
-            Cycles from an address to the beat, at least 1.
-        source, sink : Pattern
-            Stalls of commands and of words.
+        memory : callable
+            From the port cycle in which an address is accepted, the address and the number of beats to the port cycles
+            of the beats.
+        timing : StreamerTiming
+            Of lists, to which all cycles are appended; those of beats and addresses are the port's.
+        source : Pattern
+            Stalls of commands.
         events : dict of int to list of int
             Cycles of each event's pulses, ascending.
-
-        Returns
-        -------
-        StreamerTiming
+        periods : (int, int)
+            Of the core's clock and the port's, in any unit.
         """
-        source, sink = source or Pattern(), sink or Pattern()
+        source = source or Pattern()
+        core, port = periods
         events = {event: iter(cycles) for event, cycles in (events or {}).items()}
         beats_per_entry = self.entry_bytes // self.beat_bytes
         words_per_entry = self.entry_bytes // self.word_bytes
         rows = self.buffer_words // words_per_entry
-        accept, hold, start, issue, done, beats, taken, give = ([] for _ in range(8))
-        reserved = 0
+        accept, addresses, beats, taken = timing.commands, timing.addresses, timing.beats, timing.words
+        hold, start, issue, done, give = ([] for _ in range(5))
+        reserved, entry = 0, -1
         for j, command in enumerate(commands):
             cycle = source.first(accept[-1] + 1 if accept else 0)
             if j >= self.queue:
@@ -194,7 +209,7 @@ class Streamer:
                 cycle = max(cycle, next(events[command.event]) + 1)
             start.append(cycle)
             words_left = command.words
-            for _, n_beats in self.bursts(command):
+            for address, n_beats in self.bursts(command):
                 reserved += n_beats // beats_per_entry
                 cycle = max(start[-1], issue[-1] if issue else 0) + 1
                 if len(issue) >= self.outstanding:
@@ -202,16 +217,40 @@ class Streamer:
                 if reserved > rows:
                     cycle = max(cycle, give[reserved - rows - 1] + 1)
                 issue.append(cycle)
-                arrival = cycle + 1 + latency
-                for beat in range(n_beats):
-                    beats.append(max(arrival, beats[-1] + 1 if beats else 0))
+                arrival = cycle + 1 if core == port else _crossed(cycle, core, port)
+                addresses.append(max(arrival, addresses[-1] + 1 if addresses else 0))
+                for beat, delivered in enumerate(memory(addresses[-1], address, n_beats)):
+                    beats.append(delivered)
                     if beat % beats_per_entry == beats_per_entry - 1:
-                        offer = beats[-1] + 3
+                        arrival = delivered + 1 if core == port else _crossed(delivered + 1, port, core)
+                        entry = max(arrival, entry + 1)
                         for _ in range(min(words_left, words_per_entry)):
-                            taken.append(sink.first(max(offer, taken[-1] + 1 if taken else 0)))
+                            taken.append((yield max(entry + 2, taken[-1] + 1 if taken else 0)))
                             words_left -= 1
                         give.append(taken[-1])
-                done.append(beats[-1] + 1)
-        return StreamerTiming(
-            *(np.array(cycles, np.int64) for cycles in (accept, np.array(issue, np.int64) + 1, beats, taken))
-        )
+                done.append(entry)
+
+
+def ideal_memory(latency):
+    """A memory that accepts an address in each cycle, and then gives a beat in each, `latency` cycles later."""
+    last = -1
+
+    def serve(cycle, address, n_beats):
+        nonlocal last
+        first = max(cycle + latency, last + 1)
+        last = first + n_beats - 1
+        return range(first, last + 1)
+
+    return serve
+
+
+def _crossed(cycle, written, read):
+    """Cycle of the clock `read` in which is seen what was written with the edge of a cycle of the clock `written`."""
+    return cycle * written // read + 3
+
+
+def _next(generator, value):
+    try:
+        return generator.send(value)
+    except StopIteration:
+        return None
