@@ -22,6 +22,12 @@ NEEDED = {
     "pe.ScaledAccumulator": {"sum_width": 39},
     "systolic.Group": {"config": preset("tiny")},
     "systolic.GroupArray": {"config": preset("tiny")},
+    # Lanes are alike, and so are the levels of sums over beats.
+    "vector.Norm": {"lanes": 2, "max_length": 64, "layer": True},
+    "vector.NormApplier": {"lanes": 2, "layer": True},
+    "vector.NormStatistics": {"lanes": 2, "max_length": 64, "layer": True},
+    "vector.OnlineSoftmax": {"lanes": 2, "max_length": 64, "chunk": 8},
+    "vector.Softmax": {"lanes": 2, "max_length": 64, "chunk": 8},
 }
 
 

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from edgeaccel.golden import float as golden_float
+from edgeaccel.golden import function
 from edgeaccel.golden import vector as golden
-from edgeaccel.pe.float import FP32
-from edgeaccel.pe.float_convert import FloatConverter
+from edgeaccel.vector.choice import Function
 from edgeaccel.vector.elementwise import (
     GatedProduct,
     Rectifier,
@@ -46,28 +46,17 @@ def check(unit, engine, seed, n_vectors, expect, *, lanes, fields=(), stalled=Tr
         np.testing.assert_array_equal(result.cycles[names[0]], np.arange(n_beats))
 
 
-class Halving(FloatConverter):
-    """A function of FP32 codes for the tests: rounded to BF16's precision and back is none, so FP32 to FP32."""
-
-    def __init__(self):
-        super().__init__(FP32, FP32)
-
-
-def canonical(codes):
-    return golden_float.convert(codes, "fp32", "fp32")
-
-
 CASES = {
     "add": (lambda lanes: VectorAdder(lanes=lanes), golden_float.add, ()),
     "multiply": (lambda lanes: VectorMultiplier(lanes=lanes), golden_float.multiply, ()),
     "scale": (lambda lanes: VectorScaler(lanes=lanes), golden_float.multiply, ("factor",)),
     "relu": (lambda lanes: Rectifier(lanes=lanes), golden.relu, ()),
-    "function": (lambda lanes: VectorFunction(Halving(), lanes=lanes), canonical, ()),
-    "gated": (
-        lambda lanes: GatedProduct(Halving(), lanes=lanes),
-        lambda gate, up: golden.gated(canonical, gate, up),
+    "function": (
+        lambda lanes: VectorFunction(lanes=lanes),
+        lambda x: function.evaluate("silu", x.ravel()).reshape(x.shape),
         (),
     ),
+    "gated": (lambda lanes: GatedProduct(lanes=lanes), lambda gate, up: golden.gated("silu", gate, up), ()),
 }
 
 
@@ -83,6 +72,22 @@ def test_verilog(case):
     make, expect, fields = CASES[case]
     check(make(4), "verilated", 121, 2000, expect, lanes=4, fields=fields)
     check(make(4), "verilated", 122, 50, expect, lanes=4, fields=fields, stalled=False)
+
+
+@pytest.mark.parametrize("gated", [False, True])
+def test_function_by_beat(gated):
+    """Each beat tells which function it wants."""
+    rng = generator(123)
+    names = ("silu", "gelu", "gelu_tanh")
+    unit = (GatedProduct if gated else VectorFunction)(functions=names, lanes=2)
+    _, beats = traffic(rng, 2, MAX_LENGTH, 20)
+    chosen = rng.choice(names, len(beats["last"]))
+    first = beats | {"function": [Function[name.upper()].value for name in chosen]}
+    inputs = {"i_gate": first, "i_up": beats} if gated else {"i": first}
+    result = run(unit, "amaranth", inputs, len(chosen))
+    for name, x, o in zip(chosen, beats["elements"], result.results["o"]["elements"], strict=True):
+        expected = golden.gated(name, x, x) if gated else function.evaluate(name, x)
+        np.testing.assert_array_equal(o, expected)
 
 
 def test_relu_by_hand():

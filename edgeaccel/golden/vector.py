@@ -6,6 +6,7 @@ A vector is an array of codes. Nothing here knows lanes but `beats`, which cuts 
 import numpy as np
 
 from edgeaccel.golden.float import add, decode, encode, multiply
+from edgeaccel.golden.function import evaluate
 
 __all__ = ["beats", "gated", "maximum", "relu", "top_k", "total"]
 
@@ -58,8 +59,8 @@ def relu(codes):
 
 
 def gated(function, gate, up):
-    """Codes of function(gate) * up, where `function` maps codes to codes."""
-    return multiply(function(gate), up)
+    """Codes of function(gate) * up, with the name of a function of `edgeaccel.golden.function`."""
+    return multiply(evaluate(function, np.ravel(gate)).reshape(np.shape(gate)), up)
 
 
 def total(codes, *, square=False):

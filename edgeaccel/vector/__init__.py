@@ -2,8 +2,10 @@
 
 from edgeaccel.vector.choice import Function
 from edgeaccel.vector.elementwise import (
+    GatedProduct,
     Rectifier,
     VectorAdder,
+    VectorFunction,
     VectorMultiplier,
     VectorScaler,
 )
@@ -21,6 +23,7 @@ from edgeaccel.vector.function import (
 )
 from edgeaccel.vector.norm import Norm, NormApplier, NormStatistics
 from edgeaccel.vector.reduce import VectorMaximum, VectorSum
+from edgeaccel.vector.softmax import OnlineSoftmax, Softmax
 from edgeaccel.vector.topk import TopK
 
 __all__ = [
@@ -29,18 +32,22 @@ __all__ = [
     "Exponential2",
     "Function",
     "FunctionUnit",
+    "GatedProduct",
     "Norm",
     "NormApplier",
     "NormStatistics",
+    "OnlineSoftmax",
     "Reciprocal",
     "ReciprocalSquareRoot",
     "Rectifier",
     "SiLU",
     "Sigmoid",
+    "Softmax",
     "Tanh",
     "TanhGELU",
     "TopK",
     "VectorAdder",
+    "VectorFunction",
     "VectorMaximum",
     "VectorMultiplier",
     "VectorScaler",

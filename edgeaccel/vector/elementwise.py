@@ -8,7 +8,9 @@ from edgeaccel.pe.float import FP32
 from edgeaccel.pe.float_add import FloatAdder
 from edgeaccel.pe.float_multiply import FloatMultiplier
 from edgeaccel.pe.pipeline import Pipelined
-from edgeaccel.vector.beat import check_lanes, vector_beat
+from edgeaccel.vector.beat import check_lanes, fields_of, vector_beat
+from edgeaccel.vector.choice import Function
+from edgeaccel.vector.function import FunctionUnit
 
 __all__ = [
     "Elementwise",
@@ -36,6 +38,8 @@ class Elementwise(Pipelined):
         The input streams. The first has `keep` and `last`, which go to the results.
     cycles : int
         Register stages of `element`.
+    fields : dict of str to shape
+        More that goes from the first input to the results.
 
     Members
     -------
@@ -44,23 +48,24 @@ class Elementwise(Pipelined):
         cycles + 1.
     """
 
-    def __init__(self, lanes, inputs, *, cycles):
+    def __init__(self, lanes, inputs, *, cycles, fields=None):
         check_lanes(lanes)
         self.lanes = lanes
-        super().__init__(inputs, vector_beat(lanes), cycles=cycles)
+        self._carried = ("keep", "last", *(fields or {}))
+        super().__init__(inputs, vector_beat(lanes, **(fields or {})), cycles=cycles)
 
     def element(self, pipe, n, *beats):
         """Describe the pipeline from the beats to the element of lane `n`, which it returns."""
         raise NotImplementedError
 
     def datapath(self, pipe, *beats):
-        pipe.carry(keep=beats[0].keep, last=beats[0].last)
+        pipe.carry(**{name: getattr(beats[0], name) for name in self._carried})
         elements = []
         for n in range(self.lanes):
             lane = pipe.branch(f"lane{n}")
             elements.append(self.element(lane, n, *beats))
         pipe.wait(lane.cycles)
-        return Cat(elements, pipe.take("keep"), pipe.take("last"))
+        return Cat(elements, [pipe.take(name) for name in self._carried])
 
 
 class VectorAdder(Elementwise):
@@ -203,36 +208,51 @@ def rectified(code):
     return Mux(fields.sign & ~is_nan, 0, code)
 
 
-class VectorFunction(Elementwise):
-    """A function of each element: o[k] = function(i[k]).
+def function_fields(functions):
+    """What a beat needs to say which of the functions of a build is meant: nothing, if there is only one."""
+    return {"function": Function} if len(functions) > 1 else {}
 
-    Equals the function's own golden model, lane by lane. One beat a cycle.
+
+def function_of(beat):
+    return getattr(beat, "function", None)
+
+
+class VectorFunction(Elementwise):
+    """An elementary function of each element: o[k] = function(i[k]).
+
+    Equals `edgeaccel.golden.function.evaluate`. One beat a cycle.
 
     Parameters
     ----------
-    function : Pipelined
-        From a stream of FP32 codes to one of FP32 codes, as `edgeaccel.vector.function` has them.
+    functions : sequence of str
+        Functions of the build, as `FunctionUnit` takes them; each beat tells which it wants.
     lanes : int
         Elements of a beat, a power of two.
 
     Members
     -------
-    i, o : streams of vector beats
+    i : stream of vector beats with function: a `Function`
+        No `function` in a build of one.
+    o : stream of vector beats
     latency : int
-        That of the function.
+        That of the `FunctionUnit`.
 
     Raises
     ------
     ValueError
-        If `lanes` is no power of two.
+        If `lanes` is no power of two or a function unknown.
     """
 
-    def __init__(self, function, *, lanes=8):
-        self._function = function
-        super().__init__(lanes, {"i": vector_beat(lanes)}, cycles=function.latency - 1)
+    def __init__(self, *, functions=("silu",), lanes=8):
+        self._function = FunctionUnit(functions)
+        beat = vector_beat(lanes, **function_fields(self._function.functions))
+        super().__init__(lanes, {"i": beat}, cycles=self._function.latency - 1)
+
+    def datapath(self, pipe, i):
+        return super().datapath(pipe, SimpleNamespace(**fields_of(i)))
 
     def element(self, pipe, n, i):
-        return self._function.inline(pipe, i.elements[n])
+        return self._function.inline(pipe, SimpleNamespace(x=i.elements[n], function=function_of(i)))
 
 
 class GatedProduct(Elementwise):
@@ -243,34 +263,38 @@ class GatedProduct(Elementwise):
 
     Parameters
     ----------
-    function : Pipelined
-        From a stream of FP32 codes to one of FP32 codes, as `edgeaccel.vector.function` has them.
+    functions : sequence of str
+        Functions of the build, as `FunctionUnit` takes them; each beat tells which it wants.
     lanes : int
         Elements of a beat, a power of two.
-    depth : int
-        Register stages of the multipliers, 1 to 5.
 
     Members
     -------
-    i_gate, i_up : streams of vector beats
-    o : stream of vector beats
+    i_gate : stream of vector beats with function: a `Function`
+        No `function` in a build of one.
+    i_up, o : streams of vector beats
     latency : int
-        That of the function + depth cycles.
+        That of the `FunctionUnit` + 5 cycles.
 
     Raises
     ------
     ValueError
-        If a parameter is out of its range.
+        If `lanes` is no power of two or a function unknown.
     """
 
-    def __init__(self, function, *, lanes=8, depth=5):
-        self._function = function
-        self._multiplier = FloatMultiplier(depth=depth)
-        beat = vector_beat(lanes)
-        super().__init__(lanes, {"i_gate": beat, "i_up": beat}, cycles=function.latency - 1 + depth)
+    def __init__(self, *, functions=("silu",), lanes=8):
+        self._function = FunctionUnit(functions)
+        self._multiplier = FloatMultiplier()
+        gate = vector_beat(lanes, **function_fields(self._function.functions))
+        cycles = self._function.latency + self._multiplier.latency - 2
+        super().__init__(lanes, {"i_gate": gate, "i_up": vector_beat(lanes)}, cycles=cycles)
+
+    def datapath(self, pipe, gate, up):
+        return super().datapath(pipe, SimpleNamespace(**fields_of(gate)), up)
 
     def element(self, pipe, n, gate, up):
         pipe.carry(up=up.elements[n])
         with pipe.inside("function"):
-            activation = self._function.inline(pipe, gate.elements[n])
+            argument = SimpleNamespace(x=gate.elements[n], function=function_of(gate))
+            activation = self._function.inline(pipe, argument)
         return self._multiplier.inline(pipe, SimpleNamespace(a=activation, b=pipe.take("up")))
