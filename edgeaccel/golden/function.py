@@ -1,8 +1,8 @@
 """Golden models of the elementary functions: parabolas through the functions themselves.
 
-Codes are FP32. A number is looked up in a table of segments, each with the parabola that the function meets at both ends
-and in the middle; what it meets there is computed here with 50 decimal digits. What is looked up, the *core*, lies
-between 1/4 and 1. Beside it are an exact power of two and, for some functions, the argument itself:
+Codes are FP32. A number is looked up in a table of segments, each with the parabola that meets the function at both
+ends and in the middle, where it is computed with 50 decimal digits. What is looked up, the *core*, lies between
+1/4 and 1. Beside it are an exact power of two and, for some functions, the argument itself:
 
     exp2(x) = 2**n * core(u - n), or 2**(n + 1) for x > 0   u = |x|, n = floor(u)
     exp(x) = exp2(x * log2(e))
@@ -26,7 +26,7 @@ import numpy as np
 
 from edgeaccel.golden.float import decode, encode
 
-__all__ = ["FUNCTIONS", "evaluate", "latency"]
+__all__ = ["FUNCTIONS", "evaluate", "latency", "parabolas"]
 
 FUNCTIONS = ("exp2", "exp", "reciprocal", "rsqrt", "sigmoid", "silu", "tanh", "gelu", "gelu_tanh")
 
@@ -84,7 +84,7 @@ def _exp2(x):
 def _exp(x):
     significand, exponent = np.frexp(np.minimum(np.abs(x), 256))
     with localcontext(prec=DIGITS):
-        log2_e = int(round((1 / Decimal(2).ln()) * 2**24))
+        log2_e = round(2**24 / Decimal(2).ln())
     # Of 49 bits, shifted right by 19 bits or more where the result is neither zero nor infinite.
     product = np.ldexp(significand, 24).astype(np.int64) * log2_e
     return _power_of_two(x, np.floor(np.ldexp(product.astype(np.float64), exponent - 27)))
@@ -176,7 +176,7 @@ def _steps(argument, segments):
 
 def _core(table, steps):
     """Value at so many steps from the beginning of a table."""
-    exponent, at_0, slope, bend = _parabolas(table)[steps // STEPS].T
+    exponent, at_0, slope, bend = parabolas(table)[steps // STEPS].T
     t = steps % STEPS
     value = at_0 + ((slope + (bend * t >> 17)) * t >> 17)
     return np.ldexp(value / ONE, -exponent)
@@ -186,7 +186,7 @@ def _core(table, steps):
 
 
 @cache
-def _parabolas(table):
+def parabolas(table):
     """int64 [segments, 4]: exponent, value at the start, slope and bend of the parabola over 2**exponent."""
     function, start, end, segments, is_scaled = _TABLES[table]
     with localcontext(prec=DIGITS):

@@ -116,7 +116,7 @@ class Reciprocal(_SingleFunction):
 
 
 class ReciprocalSquareRoot(_SingleFunction):
-    """o = 1 / sqrt(i), with an error of at most 2**-19.4 (IEEE 754-2019 section 9.2, rSqrt).
+    """o = 1 / sqrt(i), with an error of at most 2**-19.3 (IEEE 754-2019 section 9.2, rSqrt).
 
     Powers of four give exact powers of two. Infinite for zeros, of their sign, 0 for +inf, NaN below zero.
 
