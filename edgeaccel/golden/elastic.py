@@ -65,6 +65,8 @@ class Move:
     takes, puts : lists of Store or of (Store, flags)
         With flags, a turn takes or puts only where the flag of its number is set; it waits for an offer or a place in
         any case.
+    choices : list of (Store, flags)
+        Taken where the flag is set, and not waited for where it is not.
     turns : int
         How often; as often as there are items by default.
     sources : list of Pattern
@@ -73,7 +75,8 @@ class Move:
         Of the stream to the outside that it puts to.
     """
 
-    def __init__(self, takes, puts, *, turns=None, sources=(), sink=None):
+    def __init__(self, takes, puts, *, choices=(), turns=None, sources=(), sink=None):
+        self.choices = choices
         self.takes = [end if isinstance(end, tuple) else (end, None) for end in takes]
         self.puts = [end if isinstance(end, tuple) else (end, None) for end in puts]
         self.turns, self.sources, self.sink = turns, sources, sink
@@ -85,14 +88,15 @@ class Move:
         if self.turns is not None and n == self.turns:
             return False
         before = self.cycles[-1] + 1 if self.cycles else 0
-        waits = [store.offered() for store, _ in self.takes] + [store.free() for store, _ in self.puts]
+        chosen = [(store, flags) for store, flags in self.choices if flags[n : n + 1].any()]
+        waits = [store.offered() for store, _ in (*self.takes, *chosen)] + [store.free() for store, _ in self.puts]
         if None in waits:
             return False
         cycle = max(before, *waits, *(source.first(before) for source in self.sources))
         if self.sink is not None:
             cycle = self.sink.first(cycle)
         self.cycles.append(cycle)
-        for ends, attribute in ((self.takes, "takes"), (self.puts, "puts")):
+        for ends, attribute in ((self.takes, "takes"), (chosen, "takes"), (self.puts, "puts")):
             for store, flags in ends:
                 if flags is None or flags[n]:
                     getattr(store, attribute).append(cycle)

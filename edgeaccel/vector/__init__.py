@@ -23,6 +23,7 @@ from edgeaccel.vector.function import (
 )
 from edgeaccel.vector.norm import Norm, NormApplier, NormStatistics
 from edgeaccel.vector.reduce import VectorMaximum, VectorSum
+from edgeaccel.vector.rotary import Rotary
 from edgeaccel.vector.softmax import OnlineSoftmax, Softmax
 from edgeaccel.vector.topk import TopK
 
@@ -40,6 +41,7 @@ __all__ = [
     "Reciprocal",
     "ReciprocalSquareRoot",
     "Rectifier",
+    "Rotary",
     "SiLU",
     "Sigmoid",
     "Softmax",
