@@ -161,6 +161,38 @@ def test_error_of_single_arguments(function, start, stop, bound):
         assert np.abs(rest).max() <= {"sigmoid": 2**-34.6, "silu": 2**-30}.get(function, 2**-27)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("function", "binades", "bound"),
+    [
+        ("exp2", [1, -1, 126, -64], 2**-19),
+        ("exp", [1, -1, 64, -64], 2**-18.4),
+        ("reciprocal", [1], 2**-19),
+        ("rsqrt", [1, 2], 2**-19.3),
+        ("sigmoid", [0.0625, 0.125, 0.25, 0.5, 1, -1, -8], 2**-17.5),
+        ("tanh", [0.125, 0.25, 0.5, 1, 2], 2**-18.3),
+    ],
+)
+def test_error_of_every_significand(function, binades, bound):
+    """All arguments of the binades where the error is largest; others repeat them, or have less of it."""
+    functions = {
+        "exp2": np.exp2,
+        "exp": np.exp,
+        "reciprocal": lambda x: 1 / x,
+        "rsqrt": lambda x: 1 / np.sqrt(x),
+        "sigmoid": lambda x: 1 / (1 + np.exp(-x)),
+        "tanh": np.tanh,
+    }
+    worst = 0
+    for first in codes_of(binades):
+        codes = (first & -1 << 23) + np.arange(1 << 23)
+        exact = functions[function](golden_float.decode(codes))
+        normal = (exact >= 2.0**-126) & (exact < 2.0**128 * (1 - 2.0**-17))
+        results = golden_float.decode(golden.evaluate(function, codes))
+        worst = max(worst, np.abs(results[normal] / exact[normal] - 1).max())
+    assert bound / 1.1 < worst <= bound
+
+
 INF, NAN, MAX, TINY, LEAST = np.inf, np.nan, float(np.finfo(np.float32).max), 2.0**-149, 2.0**-126
 SPECIAL = {
     "exp2": [(0, 1), (-0.0, 1), (TINY, 1), (-TINY, 1), (INF, INF), (-INF, 0), (MAX, INF), (-MAX, 0), (128, INF),

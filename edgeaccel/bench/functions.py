@@ -111,11 +111,10 @@ def _cost_records(progress):
     records = []
     for name, component in components.items():
         cost = synthesise(emit(component, "dut"), "dut")
-        figures = {"lut": cost.luts, "ff": cost.ff, "dsp": cost.dsp, "bram": cost.bram, "levels": cost.levels}
-        for figure, value in (figures | {"latency": component.latency}).items():
-            unit = "cycles" if figure == "latency" else "1"
+        for figure in ("luts", "ff", "dsp", "bram", "levels"):
             source = f"{SOURCE}: Yosys synth_xilinx -family xcup"
-            records.append(Record(f"functions.{name}.{figure}", value, unit, "estimated", source))
+            records.append(Record(f"functions.{name}.{figure}", getattr(cost, figure), "1", "estimated", source))
+        records.append(Record(f"functions.{name}.latency", component.latency, "cycles", "simulated", SOURCE))
         progress.advance(task)
     return records
 
@@ -141,5 +140,7 @@ def plot(records, axes):
         panel.set_xscale("symlog", linthresh=2.0**-14)
         panel.set_title(f"{function}: worst {values[f'functions.{function}.worst']:.4f}", fontsize="medium")
         panel.set_ylim(-1, 1)
+        panel.set_xticks([sign * 10.0**power for sign in (-1, 1) for power in (-4, -2, 0, 2, 4)])
+        panel.minorticks_off()
     figure.supxlabel("argument, every FP16 number")
     figure.supylabel("error of the FP16 result, ULP")

@@ -1,88 +1,20 @@
-"""From an FP32 argument to a row of the tables and a place in its segment, and to what else makes the result.
-
-All that depends on the function is decided here, at the beginning. What comes after does not know which function it is.
-"""
+"""From an FP32 argument to a row of the tables and a place in its segment."""
 
 import math
 
-from amaranth.hdl import Cat, Const, Mux, Signal, signed
-from amaranth.lib import data
+from amaranth.hdl import Cat, Const, Mux, Signal
 from amaranth.utils import ceil_log2
 
 from edgeaccel.pe.float import FP32, clip_distance
+from edgeaccel.vector.choice import GRID, POWERS, ROOTS
+from edgeaccel.vector.route import add_exponent, table_end
 from edgeaccel.vector.table import runs_of
 
-__all__ = ["GRID", "PRODUCTS", "STEP_BITS", "Route", "add_exponent", "locate", "route"]
+__all__ = ["STEP_BITS", "locate"]
 
 STEP_BITS = 17  # of a place in a segment: what the shorter operand of a DSP48E2 has, less its sign
 LOG2_E_BITS = 25
 LOG2_E = round(2 ** (LOG2_E_BITS - 1) / math.log(2))
-
-POWERS = ("exp2", "exp")
-ROOTS = ("reciprocal", "rsqrt")  # their tables are for the significand alone
-PRODUCTS = ("silu", "gelu", "gelu_tanh", "tanh")  # with the argument; tanh below 1/2
-GRID = (*POWERS, "sigmoid", *PRODUCTS)  # their tables are for the magnitude in fixed point
-
-
-class Route(data.Struct):
-    """What makes a result of the core that the tables give.
-
-    (-1)**sign * core * 2**(exponent - 127), times the argument's significand if `times_x`, unless it is told otherwise.
-    """
-
-    exponent: signed(10)
-    sign: 1
-    times_x: 1
-    core_is_one: 1
-    is_zero: 1
-    is_inf: 1
-    is_nan: 1
-
-
-def route(m, x, choice):
-    """The `Route` of an argument; tables and the integer part of a power add to its exponent later."""
-    bias = FP32.bias
-    powers, roots, tanh = choice.among(*POWERS), choice.among(*ROOTS), choice.among("tanh")
-    is_zero = ~x.exponent.any()  # subnormal numbers count as zeros
-    is_special = x.exponent.all()
-    is_small = x.exponent < bias - 1  # |x| < 1/2
-    ends = [choice.pick(lambda f, side=side: _first_bits(_end(f, side))) for side in (0, 1)]
-    is_large = Cat(x.fraction[-1], x.exponent) >= Mux(x.sign, ends[1], ends[0])
-    times_x = choice.among("silu", "gelu", "gelu_tanh") | (tanh & is_small)
-
-    def exponent(function):
-        match function:
-            case "exp2" | "exp":
-                return Const(bias + 1)
-            case "reciprocal":
-                return 2 * bias - x.exponent
-            case "rsqrt":
-                return 3 * bias + 1 - x.exponent >> 1
-            case "sigmoid":
-                return Const(bias)
-            case "tanh":
-                return Mux(is_small, x.exponent, bias)
-            case _:
-                return x.exponent
-
-    made = Signal(Route, name="route")
-    m.d.comb += [
-        made.exponent.eq(choice.pick(exponent)),
-        made.sign.eq(x.sign & ~(powers | choice.among("sigmoid"))),
-        made.times_x.eq(times_x),
-        made.core_is_one.eq(is_large & (~x.sign | tanh)),
-        made.is_zero.eq((is_large & x.sign & ~tanh) | (roots & is_special) | (times_x & is_zero)),
-        made.is_inf.eq((is_large & ~x.sign & powers) | (roots & is_zero)),
-        made.is_nan.eq((is_special & x.fraction.any()) | (choice.among("rsqrt") & x.sign & ~is_zero)),
-    ]
-    return made
-
-
-def add_exponent(m, route, exponent):
-    """A `Route` with a power of two more."""
-    made = Signal(Route, name="route")
-    m.d.comb += [made.eq(route), made.exponent.eq(route.exponent + exponent)]
-    return made
 
 
 def locate(pipe, x, choice, table):
@@ -142,27 +74,6 @@ def _window(function, side):
     return "part" if function in POWERS else "magnitude", runs_of(function, side)[0].segment_bits
 
 
-def _end(function, side):
-    """The magnitude from which on the tables do not count: results are infinite, zero, or have a core of one."""
-    match function:
-        case "exp2":
-            return 256
-        case "exp":
-            return 128
-        case "reciprocal" | "rsqrt":
-            return math.inf
-        case _:
-            return runs_of(function, side)[-1].stop
-
-
-def _first_bits(number):
-    """Exponent field and first fraction bit of a positive number that has no more."""
-    if math.isinf(number):
-        return FP32.special_exponent << 1
-    fraction, exponent = math.frexp(number)
-    return (exponent + FP32.bias - 1 << 1) + int(4 * fraction) - 2
-
-
 class _Grid:
     """Magnitudes in fixed point, as the tables of some functions need them.
 
@@ -180,7 +91,7 @@ class _Grid:
         sides = [(function, side) for function in functions for side in (0, 1)]
         self._functions = functions
         # exp(x) ends at x = 128, its magnitude times log2(e).
-        self.integer_bits = ceil_log2(max(256 if run[0] in POWERS else _end(*run) for run in sides))
+        self.integer_bits = ceil_log2(max(256 if run[0] in POWERS else table_end(*run) for run in sides))
         self.fraction_bits = max(runs_of(*run)[0].segment_bits for run in sides) + STEP_BITS
         self.width = self.integer_bits + self.fraction_bits
 

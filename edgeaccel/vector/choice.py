@@ -3,7 +3,12 @@
 from amaranth.hdl import Cat, Const, Mux, Value
 from amaranth.lib import enum
 
-__all__ = ["Choice", "Function"]
+__all__ = ["GRID", "POWERS", "PRODUCTS", "ROOTS", "Choice", "Function"]
+
+POWERS = ("exp2", "exp")
+ROOTS = ("reciprocal", "rsqrt")  # their tables are for the significand alone
+PRODUCTS = ("silu", "gelu", "gelu_tanh", "tanh")  # with the argument; tanh below 1/2
+GRID = (*POWERS, "sigmoid", *PRODUCTS)  # their tables are for the magnitude in fixed point
 
 
 class Function(enum.Enum, shape=4):

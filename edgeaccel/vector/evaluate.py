@@ -1,10 +1,16 @@
-"""The datapath of the elementary functions, from code to code."""
+"""The datapath of the elementary functions, from code to code.
+
+All that depends on the function is decided in the first stage (`route`, `locate`): what comes after does not know which
+function it is.
+"""
 
 from amaranth.hdl import Cat, Mux, Signal
 
 from edgeaccel.pe.float import FP32, Unpacked, pack
-from edgeaccel.vector.argument import GRID, PRODUCTS, locate, route
+from edgeaccel.vector.argument import locate
+from edgeaccel.vector.choice import GRID, PRODUCTS
 from edgeaccel.vector.parabola import evaluate_parabola
+from edgeaccel.vector.route import route
 from edgeaccel.vector.table import FRACTION_BITS, Table
 
 __all__ = ["evaluate", "evaluation_cycles"]

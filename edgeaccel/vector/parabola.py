@@ -2,7 +2,8 @@
 
 from amaranth.hdl import Mux
 
-from edgeaccel.vector.argument import STEP_BITS, add_exponent
+from edgeaccel.vector.argument import STEP_BITS
+from edgeaccel.vector.route import add_exponent
 from edgeaccel.vector.table import FRACTION_BITS
 
 __all__ = ["evaluate_parabola"]

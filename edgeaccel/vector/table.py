@@ -73,9 +73,9 @@ def _gate(f, *, rising, falling):
     return (Run(f, 0, *rising),), (Run(lambda u: f(-u), 0, *falling, is_scaled=True),)
 
 
-# A table has one or two sides, each of one or more runs: the sign of the argument tells which side, or for `rsqrt` its
-# exponent, whether it is odd. Ends and lengths are such that both the error before scaling and what is cut off beyond
-# the last segment stay far below half a unit of FP16.
+# A table has one or two sides, each of one or more runs. The second is for arguments below zero, or for `rsqrt` for odd
+# exponents. Segments are as long as an error far below half a unit of FP16 allows, and where a run ends the function is
+# as near to its limit: beyond it is 1, or 0.
 SIDES = {
     "exp2": ((Run(lambda u: 2**u / 2, 0, 1, 4),), (Run(lambda u: 2**-u, 0, 1, 4),)),
     "reciprocal": ((Run(lambda m: 1 / m, 1, 2, 5),),),
