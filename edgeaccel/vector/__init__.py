@@ -22,6 +22,7 @@ from edgeaccel.vector.function import (
     TanhGELU,
 )
 from edgeaccel.vector.norm import Norm, NormApplier, NormStatistics
+from edgeaccel.vector.quantise import CodeMaker, KVQuantiser, ScaleFinder
 from edgeaccel.vector.reduce import VectorMaximum, VectorSum
 from edgeaccel.vector.rotary import Rotary
 from edgeaccel.vector.softmax import OnlineSoftmax, Softmax
@@ -29,11 +30,13 @@ from edgeaccel.vector.topk import TopK
 
 __all__ = [
     "GELU",
+    "CodeMaker",
     "Exponential",
     "Exponential2",
     "Function",
     "FunctionUnit",
     "GatedProduct",
+    "KVQuantiser",
     "Norm",
     "NormApplier",
     "NormStatistics",
@@ -42,6 +45,7 @@ __all__ = [
     "ReciprocalSquareRoot",
     "Rectifier",
     "Rotary",
+    "ScaleFinder",
     "SiLU",
     "Sigmoid",
     "Softmax",
