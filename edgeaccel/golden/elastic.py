@@ -8,7 +8,7 @@ place, and it has had its turn before.
 
 import numpy as np
 
-__all__ = ["Move", "Store", "buffered", "pipe", "queue", "run"]
+__all__ = ["Move", "Source", "Store", "buffered", "pipe", "queue", "run"]
 
 
 class Store:
@@ -41,6 +41,17 @@ class Store:
         return self.takes[n] + self.refund if n < len(self.takes) else None
 
 
+class Source:
+    """A stream from the outside, of whose items each begins to be offered where `pattern` is true."""
+
+    def __init__(self, pattern):
+        self.pattern = pattern
+        self.takes = []
+
+    def offered(self):
+        return self.pattern.first(self.takes[-1] + 1 if self.takes else 0)
+
+
 def pipe(latency, credits=None):
     """A free-running pipeline: `edgeaccel.pe.pipeline.Pipelined`."""
     return Store(latency, latency + 1 if credits is None else credits)
@@ -64,22 +75,20 @@ class Move:
     ----------
     takes, puts : lists of Store or of (Store, flags)
         With flags, a turn takes or puts only where the flag of its number is set; it waits for an offer or a place in
-        any case.
+        any case. What it takes from may be a `Source`.
     choices : list of (Store, flags)
         Taken where the flag is set, and not waited for where it is not.
     turns : int
         How often; as often as there are items by default.
-    sources : list of Pattern
-        Of the streams from outside that it takes from.
     sink : Pattern
         Of the stream to the outside that it puts to.
     """
 
-    def __init__(self, takes, puts, *, choices=(), turns=None, sources=(), sink=None):
+    def __init__(self, takes, puts, *, choices=(), turns=None, sink=None):
         self.choices = choices
         self.takes = [end if isinstance(end, tuple) else (end, None) for end in takes]
         self.puts = [end if isinstance(end, tuple) else (end, None) for end in puts]
-        self.turns, self.sources, self.sink = turns, sources, sink
+        self.turns, self.sink = turns, sink
         self.cycles = []
 
     def step(self):
@@ -92,7 +101,7 @@ class Move:
         waits = [store.offered() for store, _ in (*self.takes, *chosen)] + [store.free() for store, _ in self.puts]
         if None in waits:
             return False
-        cycle = max(before, *waits, *(source.first(before) for source in self.sources))
+        cycle = max(before, *waits)
         if self.sink is not None:
             cycle = self.sink.first(cycle)
         self.cycles.append(cycle)

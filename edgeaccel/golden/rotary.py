@@ -5,10 +5,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from edgeaccel.golden.elastic import Move, pipe, queue, run
+from edgeaccel.golden.elastic import Move, Source, pipe, queue, run
 from edgeaccel.golden.float import add, multiply
 
-__all__ = ["Llama3Scaling", "beat_roles", "rotary_cycles", "rotate", "table"]
+__all__ = ["Llama3Scaling", "Stage", "beat_roles", "rotary_cycles", "rotate", "table"]
 
 SIGN = np.uint32(1 << 31)
 LATENCY = 1 + 5 + 5 + 1  # choosing partners, a product, a sum, queue
@@ -80,7 +80,7 @@ def rotate(codes, cosines, sines, rotated, *, half):
 
 
 def beat_roles(lengths, rotated, half, lanes):
-    """Which beats of vectors are of the lower, and which of the upper half of what is rotated half-split.
+    """What the beats of vectors are to the unit.
 
     Parameters
     ----------
@@ -88,27 +88,53 @@ def beat_roles(lengths, rotated, half, lanes):
 
     Returns
     -------
-    (lower, upper) : bool arrays, an entry for each beat
+    (turned, lower, upper) : bool arrays, an entry for each beat
+        Whether elements of it are rotated, and whether, half-split, it is of the lower or of the upper half.
     """
-    lower, upper = [], []
+    turned, lower, upper = [], [], []
     for length, n, is_half in zip(lengths, rotated, half, strict=True):
         first = np.arange(0, length, lanes)
+        turned.append(first < n)
         lower.append(bool(is_half) & (first < n // 2))
         upper.append(bool(is_half) & (first >= n // 2) & (first < n))
-    return np.concatenate(lower), np.concatenate(upper)
+    return tuple(np.concatenate(roles) for roles in (turned, lower, upper))
 
 
-def rotary_cycles(lower, upper, source, table_source, sink, *, lanes, max_length):
-    """Cycles of `edgeaccel.vector.rotary.Rotary`: (take, table taken, taken), by beats.
+class Stage:
+    """The stores and moves of the unit, for nets that it is a part of.
 
-    A beat waits in a queue, and beside it a copy in that of its half. It goes on with the first of the other half's.
+    A beat waits in a queue, and beside it a copy in that of its half. It goes on with the first of the other half's,
+    and with a beat of the table if elements of it are rotated.
+
+    Parameters
+    ----------
+    roles : what `beat_roles` gives
+    table : Source
+    lanes, max_length : int
+
+    Members
+    -------
+    entry : list of (Store, flags or None)
+        What a move into the unit puts to.
+    exit : Store
+        What a move out of it takes from.
+    moves : list of Move
     """
-    depth = -(-max_length // (2 * lanes)) + SLACK
-    beats, lowers, uppers = queue(depth), queue(depth), queue(depth)
-    turned = pipe(LATENCY)
-    moves = [
-        Move([], [beats, (lowers, lower), (uppers, upper)], turns=len(lower), sources=[source]),
-        Move([beats], [turned], choices=[(uppers, lower), (lowers, upper)], sources=[table_source]),
-        Move([turned], [], turns=len(lower), sink=sink),
-    ]
-    return tuple(run(moves))
+
+    def __init__(self, roles, table, *, lanes, max_length):
+        turned, lower, upper = roles
+        depth = -(-max_length // (2 * lanes)) + SLACK
+        beats, lowers, uppers = queue(depth), queue(depth), queue(depth)
+        self.exit = pipe(LATENCY)
+        self.entry = [(beats, None), (lowers, lower), (uppers, upper)]
+        self.moves = [Move([beats], [self.exit], choices=[(uppers, lower), (lowers, upper), (table, turned)])]
+
+
+def rotary_cycles(roles, source, table_source, sink, *, lanes, max_length):
+    """Cycles of `edgeaccel.vector.rotary.Rotary`: (take, table taken, taken), by beats of the streams."""
+    table = Source(table_source)
+    stage = Stage(roles, table, lanes=lanes, max_length=max_length)
+    turns = len(roles[0])
+    take = Move([Source(source)], stage.entry, turns=turns)
+    cycles = run([take, *stage.moves, Move([stage.exit], [], turns=turns, sink=sink)])
+    return cycles[0], np.array(table.takes, np.int64), cycles[-1]

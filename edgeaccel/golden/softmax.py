@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from edgeaccel.golden import function
-from edgeaccel.golden.elastic import Move, pipe, run
+from edgeaccel.golden.elastic import Move, Source, pipe, run
 from edgeaccel.golden.float import add, decode, encode, multiply
 from edgeaccel.golden.two_pass import Stage
 
@@ -142,7 +142,7 @@ def _net(last, lanes, chunk, source):
     stage = Stage(
         chunk // lanes, statistic_latency=maximum_latency(lanes), apply_latency=powers_latency(), last=ends_chunk
     )
-    take = Move([], [scaler], turns=len(last), sources=[source])
+    take = Move([Source(source)], [scaler], turns=len(last))
     return [take, Move([scaler], stage.entry), *stage.moves], stage.exit
 
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from edgeaccel.golden.elastic import Move, Store, buffered, pipe, run
+from edgeaccel.golden.elastic import Move, Source, Store, buffered, pipe, run
 
 __all__ = ["Stage", "two_pass"]
 
@@ -17,6 +17,8 @@ class Stage:
     statistic_latency, apply_latency : int
     last : bool array
         Which beats end a vector.
+    others : list of Source
+        Of further streams that `apply` takes one item of with each beat.
 
     Members
     -------
@@ -25,17 +27,16 @@ class Stage:
     exit : Store
         What a move out of it takes from.
     moves : list of Move
-        Those inside; the last is that of `apply`, to which further streams can be given as `sources`.
+        Those inside; the last is that of `apply`.
     """
 
-    def __init__(self, beats, *, statistic_latency, apply_latency, last):
+    def __init__(self, beats, *, statistic_latency, apply_latency, last, others=()):
         waiting = beats + statistic_latency + 2
         inside, register, forward = buffered(waiting)
         statistic = Store(statistic_latency, waiting)
         self.exit = pipe(apply_latency)
         self.entry = [(inside, None), (statistic, last)]
-        self.apply = Move([register, (statistic, last)], [self.exit])
-        self.moves = [forward, self.apply]
+        self.moves = [forward, Move([register, (statistic, last), *others], [self.exit])]
 
 
 def two_pass(last, beats, source, sink, *, statistic_latency, apply_latency, others=()):
@@ -57,9 +58,14 @@ def two_pass(last, beats, source, sink, *, statistic_latency, apply_latency, oth
     (take, apply, taken) : int64 arrays, an entry for each beat
         In `apply` the further streams are taken.
     """
-    stage = Stage(beats, statistic_latency=statistic_latency, apply_latency=apply_latency, last=np.asarray(last))
-    stage.apply.sources = list(others)
-    n = len(last)
-    take = Move([], stage.entry, turns=n, sources=[source])
-    taken = Move([stage.exit], [], turns=n, sink=sink)
-    return tuple(run([take, *stage.moves, taken])[index] for index in (0, 2, 3))
+    stage = Stage(
+        beats,
+        statistic_latency=statistic_latency,
+        apply_latency=apply_latency,
+        last=np.asarray(last),
+        others=[Source(other) for other in others],
+    )
+    take = Move([Source(source)], stage.entry, turns=len(last))
+    taken = Move([stage.exit], [], turns=len(last), sink=sink)
+    cycles = run([take, *stage.moves, taken])
+    return cycles[0], cycles[2], cycles[3]

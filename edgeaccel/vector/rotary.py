@@ -1,8 +1,8 @@
 """Rotary position embedding of heads, in both published layouts.
 
-i -> beats ---------------+-> rotator -> o
-  -> lower, upper halves -+
-i_table ------------------+
+i -> beats ---------------+-> join -> rotator -> o
+  -> lower, upper halves -+    |
+i_table -----------------------+
 """
 
 from types import SimpleNamespace
@@ -18,6 +18,7 @@ from edgeaccel.pe.float_multiply import FloatMultiplier
 from edgeaccel.queue import Queue
 from edgeaccel.vector.beat import NEGATIVE_ZERO, check_max_length, fields_of, vector_beat
 from edgeaccel.vector.elementwise import Elementwise
+from edgeaccel.vector.operand import OperandJoin, with_operands
 
 __all__ = ["PairRotator", "Rotary", "check_rotation"]
 
@@ -55,9 +56,17 @@ def check_rotation(length, rotated, *, half, lanes, max_length):
         )
 
 
-def _beat(lanes):
-    """A beat with the flags that say how it is rotated."""
-    return vector_beat(lanes, turns=lanes, half=1, upper=1)
+def _codes(lanes):
+    return data.ArrayLayout(FP32.width, lanes)
+
+
+def _table(lanes):
+    return data.StructLayout({"cos": _codes(lanes), "sin": _codes(lanes)})
+
+
+def _beat(lanes, **fields):
+    """A beat that knows how it is rotated; it asks for a beat of the `table` if it is."""
+    return vector_beat(lanes, table=lanes, half=1, upper=1, **fields)
 
 
 class PairRotator(Elementwise):
@@ -70,39 +79,41 @@ class PairRotator(Elementwise):
     ----------
     lanes : int
         Elements of a beat, a power of two of at least 2.
+    fields : dict of str to shape
+        More that beats bring along.
 
     Members
     -------
-    i : stream of {beat: vector beat with turns: a bit a lane, half: 1, upper: 1; partners: FP32 codes x lanes}
-        `turns` tells which elements are rotated. If `half` is set, `partners` are what they go with, and are the first
-        of their pairs if `upper` is; if not, the neighbour in the beat is the partner.
-    i_table : stream of {cos, sin: FP32 codes x lanes}
+    i : stream of {beat: vector beat with table: a bit a lane, half, upper: 1, partners: FP32 codes x lanes; table}
+        The beat's `table` tells which elements are rotated. If `half` is set, `partners` are what they go with, and
+        are the first of their pairs if `upper` is; if not, the neighbour in the beat is the partner. The table is
+        {cos, sin: FP32 codes x lanes}.
     o : stream of vector beats
     latency : int
         12 cycles.
     """
 
-    def __init__(self, *, lanes=8):
+    def __init__(self, *, lanes=8, fields=None):
         self._adder = FloatAdder()
         self._multiplier = FloatMultiplier()
-        codes = data.ArrayLayout(FP32.width, lanes)
-        i = data.StructLayout({"beat": _beat(lanes), "partners": codes})
-        table = data.StructLayout({"cos": codes, "sin": codes})
+        i = with_operands(_beat(lanes, partners=_codes(lanes), **(fields or {})), {"table": _table(lanes)})
         cycles = 1 + self._adder.latency - 1 + self._multiplier.latency - 1
-        super().__init__(lanes, {"i": i, "i_table": table}, cycles=cycles)
+        super().__init__(lanes, {"i": i}, cycles=cycles, fields=fields)
 
-    def datapath(self, pipe, i, table):
-        return super().datapath(pipe, SimpleNamespace(**fields_of(i.beat), partners=i.partners), table)
+    def datapath(self, pipe, i):
+        beat = fields_of(i.beat)
+        turns = beat.pop("table")
+        return super().datapath(pipe, SimpleNamespace(**beat, turns=turns, cos=i.table.cos, sin=i.table.sin))
 
-    def element(self, pipe, n, i, table):
+    def element(self, pipe, n, i):
         partner = Mux(i.half, i.partners[n], i.elements[n ^ 1])
         is_first = Mux(i.half, ~i.upper, n % 2 == 0)
         pipe.carry(turns=i.turns[n])
         x, partner, cos, sin = pipe.stage(
             x=i.elements[n],
             partner=partner ^ Mux(is_first, NEGATIVE_ZERO, 0),
-            cos=table.cos[n],
-            sin=table.sin[n],
+            cos=i.cos[n],
+            sin=i.sin[n],
         )
         pipe.carry(x=x)
         branch = pipe.branch("second")
@@ -133,13 +144,15 @@ class Rotary(wiring.Component):
         Elements of a beat, a power of two of at least 2.
     max_length : int
         Dimensions of the largest head, a multiple of `lanes`.
+    fields : dict of str to shape
+        More that beats bring along.
 
     Members
     -------
     i : stream of vector beats with rotated: dimensions, half: 1
         The two are the same in all beats of a vector.
     i_table : stream of {cos, sin: FP32 codes x lanes}
-        A beat with each of `i`, of the same elements; those that are not rotated do not count.
+        A beat with each of `i` of which elements are rotated; others in it do not count.
     o : stream of vector beats
 
     Raises
@@ -148,34 +161,40 @@ class Rotary(wiring.Component):
         If a parameter is out of its range.
     """
 
-    def __init__(self, *, lanes=8, max_length=256):
+    def __init__(self, *, lanes=8, max_length=256, fields=None):
         self.beats = check_max_length(max_length, lanes)
         if lanes < 2:
             raise ValueError(f"lanes must be at least 2, the elements of a pair, not {lanes!r}")
         self.lanes = lanes
-        self.rotator = PairRotator(lanes=lanes)
+        self._waiting = data.StructLayout({"beat": _beat(lanes, **(fields or {})), "lower": 1})
+        joined = _beat(lanes, partners=_codes(lanes), **(fields or {}))
+        self.join = OperandJoin(joined, {"table": _table(lanes)})
+        self.rotator = PairRotator(lanes=lanes, fields=fields)
+        i = vector_beat(lanes, rotated=range(max_length + 1), half=1, **(fields or {}))
         super().__init__(
             {
-                "i": In(stream.Signature(vector_beat(lanes, rotated=range(max_length + 1), half=1))),
-                "i_table": In(stream.Signature(self.rotator.i_table.payload.shape())),
-                "o": Out(stream.Signature(vector_beat(lanes))),
+                "i": In(stream.Signature(i)),
+                "i_table": In(stream.Signature(_table(lanes))),
+                "o": Out(stream.Signature(self.rotator.o.payload.shape())),
             }
         )
 
     def elaborate(self, platform):
         m = Module()
+        m.submodules.join = join = self.join
         m.submodules.rotator = rotator = self.rotator
         depth = -(-self.beats // 2) + SLACK
-        halves = data.ArrayLayout(FP32.width, self.lanes)
-        m.submodules.beats = beats = Queue(data.StructLayout({"beat": _beat(self.lanes), "lower": 1}), depth)
-        m.submodules.lowers = lowers = Queue(halves, depth)
-        m.submodules.uppers = uppers = Queue(halves, depth)
+        m.submodules.beats = beats = Queue(self._waiting, depth)
+        m.submodules.lowers = lowers = Queue(_codes(self.lanes), depth)
+        m.submodules.uppers = uppers = Queue(_codes(self.lanes), depth)
         i, queues = self.i, (beats, lowers, uppers)
-        wiring.connect(m, wiring.flipped(self.i_table), rotator.i_table)
+        wiring.connect(m, wiring.flipped(self.i_table), join.i_table)
+        wiring.connect(m, join.o, rotator.i)
         wiring.connect(m, rotator.o, wiring.flipped(self.o))
 
         # Where in the head the beat is, and so of which half.
         beat = Signal(range(self.beats))
+        first = beat << exact_log2(self.lanes)
         beats_of_half = i.p.rotated[exact_log2(2 * self.lanes) :]
         lower = Signal()
         upper = Signal()
@@ -183,23 +202,19 @@ class Rotary(wiring.Component):
         m.d.comb += [
             lower.eq(i.p.half & (beat < beats_of_half)),
             upper.eq(i.p.half & ~lower & (beat < (beats_of_half << 1))),
-            takes.eq(i.valid & Cat(queue.i.ready for queue in queues).all()),
             i.ready.eq(Cat(queue.i.ready for queue in queues).all()),
+            takes.eq(i.valid & i.ready),
             beats.i.valid.eq(takes),
             lowers.i.valid.eq(takes & lower),
             uppers.i.valid.eq(takes & upper),
             lowers.i.payload.eq(i.p.elements),
             uppers.i.payload.eq(i.p.elements),
             beats.i.p.lower.eq(lower),
-        ]
-        fields = fields_of(i.p, "rotated", "half")
-        m.d.comb += [beats.i.p.beat[name].eq(value) for name, value in fields.items()]
-        first = beat << exact_log2(self.lanes)
-        m.d.comb += [
             beats.i.p.beat.half.eq(lower | upper),
             beats.i.p.beat.upper.eq(upper),
-            beats.i.p.beat.turns.eq(Cat(first + n < i.p.rotated for n in range(self.lanes))),
+            beats.i.p.beat.table.eq(Cat(first + n < i.p.rotated for n in range(self.lanes))),
         ]
+        m.d.comb += [beats.i.p.beat[name].eq(value) for name, value in fields_of(i.p, "rotated", "half").items()]
         with m.If(takes):
             m.d.sync += beat.eq(Mux(i.p.last, 0, beat + 1))
 
@@ -208,11 +223,11 @@ class Rotary(wiring.Component):
         has_partner = Signal()
         m.d.comb += [
             has_partner.eq(Mux(waiting.lower, uppers.o.valid, Mux(waiting.beat.upper, lowers.o.valid, 1))),
-            rotator.i.valid.eq(beats.o.valid & has_partner),
-            rotator.i.p.beat.eq(waiting.beat),
-            rotator.i.p.partners.eq(Mux(waiting.lower, uppers.o.p, lowers.o.p)),
-            beats.o.ready.eq(rotator.i.ready & has_partner),
-            uppers.o.ready.eq(rotator.i.ready & beats.o.valid & waiting.lower),
-            lowers.o.ready.eq(rotator.i.ready & beats.o.valid & waiting.beat.upper),
+            join.i.valid.eq(beats.o.valid & has_partner),
+            beats.o.ready.eq(join.i.ready & has_partner),
+            uppers.o.ready.eq(join.i.ready & beats.o.valid & waiting.lower),
+            lowers.o.ready.eq(join.i.ready & beats.o.valid & waiting.beat.upper),
+            join.i.p.partners.eq(Mux(waiting.lower, uppers.o.p, lowers.o.p)),
         ]
+        m.d.comb += [join.i.p[name].eq(value) for name, value in fields_of(waiting.beat).items()]
         return m
