@@ -1,5 +1,6 @@
 """Elementary functions: golden models against float64 and IEEE, units against the golden models."""
 
+import json
 import re
 import subprocess
 import sys
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 
 from edgeaccel.bench import functions as bench
+from edgeaccel.bench.__main__ import main
 from edgeaccel.golden import float as golden_float
 from edgeaccel.golden import function as golden
 from edgeaccel.golden.timing import Pattern, pipeline_cycles
@@ -235,6 +237,16 @@ def test_exact_powers():
     np.testing.assert_array_equal(golden.evaluate("exp2", codes_of(n)), codes_of(2.0**n))
     np.testing.assert_array_equal(golden.evaluate("reciprocal", codes_of(2.0**n)), codes_of(2.0**-n))
     np.testing.assert_array_equal(golden.evaluate("rsqrt", codes_of(4.0 ** n[63:-63])), codes_of(2.0 ** -n[63:-63]))
+
+
+def test_bench(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(bench, "_cost_records", lambda progress: [])
+    assert main(["functions", "--json", str(tmp_path / "x.json"), "--plot", str(tmp_path / "x.png")]) == 0
+    values = {record["name"]: record["value"] for record in json.loads((tmp_path / "x.json").read_text())}
+    assert values.keys() == {f"functions.{name}.{figure}" for name in FUNCTIONS for figure in ("worst", "not_nearest")}
+    assert all(0.5 <= values[f"functions.{function}.worst"] < 0.53 for function in FUNCTIONS)
+    assert all(0 < values[f"functions.{function}.not_nearest"] < 100 for function in FUNCTIONS)
+    assert (tmp_path / "x.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_no_table_is_shared():

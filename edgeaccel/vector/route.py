@@ -36,7 +36,6 @@ def route(m, x, choice):
     is_small = x.exponent < bias - 1  # |x| < 1/2
     ends = [choice.pick(lambda f, side=side: _first_bits(table_end(f, side))) for side in (0, 1)]
     is_large = Cat(x.fraction[-1], x.exponent) >= Mux(x.sign, ends[1], ends[0])
-    times_x = choice.among("silu", "gelu", "gelu_tanh") | (tanh & is_small)
 
     def exponent(function):
         match function:
@@ -57,9 +56,10 @@ def route(m, x, choice):
     m.d.comb += [
         made.exponent.eq(choice.pick(exponent)),
         made.sign.eq(x.sign & ~(powers | choice.among("sigmoid"))),
-        made.times_x.eq(times_x),
+        made.times_x.eq(choice.among("silu", "gelu", "gelu_tanh") | (tanh & is_small)),
         made.core_is_one.eq(is_large & (~x.sign | tanh)),
-        made.is_zero.eq((is_large & x.sign & ~tanh) | (roots & is_special) | (times_x & is_zero)),
+        # A zero as a factor has an exponent that no result has, so it needs no flag.
+        made.is_zero.eq((is_large & x.sign & ~tanh) | (roots & is_special)),
         made.is_inf.eq((is_large & ~x.sign & powers) | (roots & is_zero)),
         made.is_nan.eq((is_special & x.fraction.any()) | (choice.among("rsqrt") & x.sign & ~is_zero)),
     ]
