@@ -14,6 +14,7 @@ EXAMPLES = """\
 examples:
   python -m edgeaccel.bench pe
   python -m edgeaccel.bench pe --json pe.json --plot pe.png
+  python -m edgeaccel.bench functions --plot functions.png
 """
 
 
