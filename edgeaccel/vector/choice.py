@@ -1,5 +1,8 @@
 """Which function an element is for."""
 
+from functools import reduce
+from operator import or_
+
 from amaranth.hdl import Cat, Const, Mux, Value
 from amaranth.lib import enum
 
@@ -49,8 +52,7 @@ class Choice:
 
     def pick(self, value_of):
         """`value_of(function)`, of the element's function; it is called once for each of the build."""
-        *others, last = self.functions
-        chosen = Value.cast(value_of(last))
-        for name in reversed(others):
-            chosen = Mux(self._code == Function[name.upper()], value_of(name), chosen)
-        return chosen
+        if len(self.functions) == 1:
+            return Value.cast(value_of(self.functions[0]))
+        # Not as a chain, in which each function would wait for the one before.
+        return reduce(or_, (Mux(self.among(name), value_of(name), 0) for name in self.functions))
