@@ -38,7 +38,7 @@ def _to_bits(shape, values):
         return np.concatenate([_to_bits(field, values[name]) for name, field in shape.members.items()], axis=-1)
     if isinstance(shape, data.ArrayLayout):
         bits = _to_bits(shape.elem_shape, values)
-        return bits.reshape(*bits.shape[:-2], -1)
+        return bits.reshape(*bits.shape[:-2], bits.shape[-2] * bits.shape[-1])
     width = Shape.cast(shape).width
     values = np.asarray(values)
     values = values.view(np.int64) if values.dtype == np.uint64 else values.astype(np.int64)

@@ -23,6 +23,7 @@ NEEDED = {
     "systolic.Group": {"config": preset("tiny")},
     "systolic.GroupArray": {"config": preset("tiny")},
     # Lanes are alike, and so are the levels of sums over beats.
+    "vector.Epilogue": {"lanes": 2, "max_length": 64, "max_rotated": 32},
     "vector.Norm": {"lanes": 2, "max_length": 64, "layer": True},
     "vector.NormApplier": {"lanes": 2, "layer": True},
     "vector.NormStatistics": {"lanes": 2, "max_length": 64, "layer": True},

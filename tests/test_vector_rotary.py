@@ -49,7 +49,7 @@ def check(engine, seed, n_heads, *, lanes, max_length, half=None, stalled=True):
         np.testing.assert_array_equal(out["elements"][part].ravel()[: len(vector)], expected)
     for name in ("keep", "last"):
         np.testing.assert_array_equal(out[name], beats[name])
-    expected = golden.rotary_cycles(roles, *patterns(stalls, "i", "i_table", "o"), lanes=lanes, max_length=max_length)
+    expected = golden.rotary_cycles(roles, *patterns(stalls, "i", "i_table", "o"), lanes=lanes, max_rotated=max_length)
     for name, cycles in zip(("i", "i_table", "o"), expected, strict=True):
         np.testing.assert_array_equal(result.cycles[name], cycles, err_msg=name)
     return result
@@ -127,6 +127,13 @@ def test_table_scaling():
 def test_refused_rotations(arguments, message):
     with pytest.raises(ValueError, match=message):
         check_rotation(*arguments, half=True, lanes=8, max_length=64)
+
+
+def test_too_many_dimensions():
+    with pytest.raises(ValueError, match="rotated must be at most 32 dimensions, not 48"):
+        check_rotation(64, 48, half=False, lanes=8, max_length=64, max_rotated=32)
+    with pytest.raises(ValueError, match="max_rotated must be a multiple of 8 to 64, not 12"):
+        Rotary(lanes=8, max_length=64, max_rotated=12)
 
 
 @pytest.mark.parametrize("rotated", [0, 1, 63])

@@ -110,7 +110,7 @@ class Stage:
     ----------
     roles : what `beat_roles` gives
     table : Source
-    lanes, max_length : int
+    lanes, max_rotated : int
 
     Members
     -------
@@ -121,19 +121,19 @@ class Stage:
     moves : list of Move
     """
 
-    def __init__(self, roles, table, *, lanes, max_length):
+    def __init__(self, roles, table, *, lanes, max_rotated):
         turned, lower, upper = roles
-        depth = -(-max_length // (2 * lanes)) + SLACK
+        depth = -(-max_rotated // (2 * lanes)) + SLACK
         beats, lowers, uppers = queue(depth), queue(depth), queue(depth)
         self.exit = pipe(LATENCY)
         self.entry = [(beats, None), (lowers, lower), (uppers, upper)]
         self.moves = [Move([beats], [self.exit], choices=[(uppers, lower), (lowers, upper), (table, turned)])]
 
 
-def rotary_cycles(roles, source, table_source, sink, *, lanes, max_length):
+def rotary_cycles(roles, source, table_source, sink, *, lanes, max_rotated):
     """Cycles of `edgeaccel.vector.rotary.Rotary`: (take, table taken, taken), by beats of the streams."""
     table = Source(table_source)
-    stage = Stage(roles, table, lanes=lanes, max_length=max_length)
+    stage = Stage(roles, table, lanes=lanes, max_rotated=max_rotated)
     turns = len(roles[0])
     take = Move([Source(source)], stage.entry, turns=turns)
     cycles = run([take, *stage.moves, Move([stage.exit], [], turns=turns, sink=sink)])

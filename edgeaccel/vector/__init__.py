@@ -9,6 +9,7 @@ from edgeaccel.vector.elementwise import (
     VectorMultiplier,
     VectorScaler,
 )
+from edgeaccel.vector.epilogue import Epilogue
 from edgeaccel.vector.function import (
     GELU,
     Exponential,
@@ -31,6 +32,7 @@ from edgeaccel.vector.topk import TopK
 __all__ = [
     "GELU",
     "CodeMaker",
+    "Epilogue",
     "Exponential",
     "Exponential2",
     "Function",

@@ -22,10 +22,9 @@ from edgeaccel.vector.two_pass import TwoPass, applied
 __all__ = ["Norm", "NormApplier", "NormStatistics"]
 
 
-def norm_beat(lanes, layer):
-    """A vector beat with what the statistics need of the program: 1/length, epsilon, and whether it is LayerNorm."""
-    fields = {"inverse_length": FP32.width, "epsilon": FP32.width}
-    return vector_beat(lanes, **fields, **({"centre": 1} if layer else {}))
+def norm_fields(layer):
+    """What the statistics need of the program: 1/length, epsilon, and whether it is LayerNorm."""
+    return {"inverse_length": FP32.width, "epsilon": FP32.width} | ({"centre": 1} if layer else {})
 
 
 def statistics_layout(layer):
@@ -86,7 +85,7 @@ class NormStatistics(Pipelined):
         sums = 1 + multiplies + adds * ceil_log2(lanes) + (adds + 1) * self._levels
         variance = multiplies + adds + 1 if layer else 0
         cycles = sums + multiplies + variance + adds + self._rsqrt.latency - 1
-        super().__init__({"i": norm_beat(lanes, layer)}, statistics_layout(layer), cycles=cycles)
+        super().__init__({"i": vector_beat(lanes, **norm_fields(layer))}, statistics_layout(layer), cycles=cycles)
 
     def emits(self, i):
         return i.last
@@ -180,7 +179,7 @@ class NormApplier(Elementwise):
         self._multiplier = FloatMultiplier()
         codes = data.ArrayLayout(FP32.width, lanes)
         parameters = data.StructLayout({"gain": codes} | ({"bias": codes} if layer else {}))
-        i = applied(norm_beat(lanes, layer), statistics_layout(layer))
+        i = applied(vector_beat(lanes, **norm_fields(layer)), statistics_layout(layer))
         cycles = 2 * (self._multiplier.latency - 1) + (2 * (self._adder.latency - 1) if layer else 0)
         super().__init__(lanes, {"i": i, "i_parameters": parameters}, cycles=cycles)
 

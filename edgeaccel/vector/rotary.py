@@ -25,7 +25,7 @@ __all__ = ["PairRotator", "Rotary", "check_rotation"]
 SLACK = 4  # places of the queues beside half a vector
 
 
-def check_rotation(length, rotated, *, half, lanes, max_length):
+def check_rotation(length, rotated, *, half, lanes, max_length, max_rotated=None):
     """What a program may ask of `Rotary`.
 
     Parameters
@@ -36,19 +36,21 @@ def check_rotation(length, rotated, *, half, lanes, max_length):
         How many of them are rotated.
     half : bool
         The layout.
-    lanes, max_length : int
-        Of the build.
+    lanes, max_length, max_rotated : int
+        Of the build; as many are rotated as there are, if `max_rotated` is None.
 
     Raises
     ------
     ValueError
-        If `length` is not 1 to `max_length`, or `rotated` odd or more than `length`; or for half-split, if it is no
-        multiple of two beats.
+        If `length` is not 1 to `max_length`, or `rotated` odd or more than `length` or `max_rotated`; or for
+        half-split, if it is no multiple of two beats.
     """
     if length not in range(1, max_length + 1):
         raise ValueError(f"a head must have 1 to {max_length} dimensions, not {length!r}")
     if rotated not in range(0, length + 1, 2):
         raise ValueError(f"rotated must be an even number of the {length} dimensions of a head, not {rotated!r}")
+    if max_rotated is not None and rotated > max_rotated:
+        raise ValueError(f"rotated must be at most {max_rotated} dimensions, not {rotated!r}")
     if half and rotated % (2 * lanes):
         raise ValueError(
             f"rotated must be a multiple of {2 * lanes} to be split in halves of whole beats of {lanes},"
@@ -144,6 +146,8 @@ class Rotary(wiring.Component):
         Elements of a beat, a power of two of at least 2.
     max_length : int
         Dimensions of the largest head, a multiple of `lanes`.
+    max_rotated : int
+        Most dimensions that are rotated, a multiple of `lanes`; all by default.
     fields : dict of str to shape
         More that beats bring along.
 
@@ -161,8 +165,12 @@ class Rotary(wiring.Component):
         If a parameter is out of its range.
     """
 
-    def __init__(self, *, lanes=8, max_length=256, fields=None):
+    def __init__(self, *, lanes=8, max_length=256, max_rotated=None, fields=None):
         self.beats = check_max_length(max_length, lanes)
+        max_rotated = max_length if max_rotated is None else max_rotated
+        if max_rotated not in range(lanes, max_length + 1, lanes):
+            raise ValueError(f"max_rotated must be a multiple of {lanes} to {max_length}, not {max_rotated!r}")
+        self.depth = -(-max_rotated // (2 * lanes)) + SLACK
         if lanes < 2:
             raise ValueError(f"lanes must be at least 2, the elements of a pair, not {lanes!r}")
         self.lanes = lanes
@@ -170,7 +178,7 @@ class Rotary(wiring.Component):
         joined = _beat(lanes, partners=_codes(lanes), **(fields or {}))
         self.join = OperandJoin(joined, {"table": _table(lanes)})
         self.rotator = PairRotator(lanes=lanes, fields=fields)
-        i = vector_beat(lanes, rotated=range(max_length + 1), half=1, **(fields or {}))
+        i = vector_beat(lanes, rotated=range(max_rotated + 1), half=1, **(fields or {}))
         super().__init__(
             {
                 "i": In(stream.Signature(i)),
@@ -183,10 +191,9 @@ class Rotary(wiring.Component):
         m = Module()
         m.submodules.join = join = self.join
         m.submodules.rotator = rotator = self.rotator
-        depth = -(-self.beats // 2) + SLACK
-        m.submodules.beats = beats = Queue(self._waiting, depth)
-        m.submodules.lowers = lowers = Queue(_codes(self.lanes), depth)
-        m.submodules.uppers = uppers = Queue(_codes(self.lanes), depth)
+        m.submodules.beats = beats = Queue(self._waiting, self.depth)
+        m.submodules.lowers = lowers = Queue(_codes(self.lanes), self.depth)
+        m.submodules.uppers = uppers = Queue(_codes(self.lanes), self.depth)
         i, queues = self.i, (beats, lowers, uppers)
         wiring.connect(m, wiring.flipped(self.i_table), join.i_table)
         wiring.connect(m, join.o, rotator.i)
