@@ -18,6 +18,8 @@ from edgeaccel.pe.pipeline import Pipelined
 from edgeaccel.vector.choice import Function
 from edgeaccel.vector.function import FunctionUnit, Reciprocal, SiLU
 from edgeaccel.vector.table import Table
+from edgeaccel.verilated import lint
+from edgeaccel.verilog import emit
 from sim.bench import random_stalls, run
 
 # NumPy warns of the infinities and NaNs that are part of the tests.
@@ -356,6 +358,13 @@ def test_functions_in_any_order(build):
     check(unit, "amaranth", i, expected, unit.functions, random_stalls(rng, unit, 1200))
 
 
+@pytest.mark.parametrize("build", BUILDS)
+def test_lint(tmp_path, build):
+    source = tmp_path / "x.v"
+    source.write_text(emit(FunctionUnit(BUILDS[build]), "x"))
+    assert lint(source, "x") == ""
+
+
 @pytest.mark.parametrize("build", ["lane", "all"])
 def test_functions_in_verilog(build):
     rng = generator(33)
@@ -412,5 +421,8 @@ def test_unknown_functions(functions):
 
 
 def test_unknown_golden_function():
-    with pytest.raises(ValueError, match=r"^function must be one of exp2, exp, .*, gelu_tanh, not 'sin'$"):
+    message = r"^function must be one of exp2, exp, .*, gelu_tanh, not '{}'$"
+    with pytest.raises(ValueError, match=message.format("sin")):
         golden.evaluate("sin", [0])
+    with pytest.raises(ValueError, match=message.format("r")):
+        golden.latency("rsqrt")

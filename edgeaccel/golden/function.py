@@ -50,8 +50,7 @@ def evaluate(function, codes):
     -------
     uint32 array
     """
-    if function not in FUNCTIONS:
-        raise ValueError(f"function must be one of {', '.join(FUNCTIONS)}, not {function!r}")
+    _check(function)
     x = _flush(decode(codes))
     with np.errstate(all="ignore"):
         y = _MODELS[function](np.where(np.isnan(x), 0.0, x))
@@ -66,8 +65,15 @@ def latency(functions):
     Address, table (two), parabola (four), normalising and rounding are nine, and the queue is one. All but `reciprocal`
     and `rsqrt` shift their argument, which takes two more; `exp` and those that multiply by `x` have a multiplier more.
     """
+    for function in functions:
+        _check(function)
     shifts = set(functions) - {"reciprocal", "rsqrt"}
     return 10 + 2 * bool(shifts) + ("exp" in shifts) + bool(shifts & {"silu", "tanh", "gelu", "gelu_tanh"})
+
+
+def _check(function):
+    if function not in FUNCTIONS:
+        raise ValueError(f"function must be one of {', '.join(FUNCTIONS)}, not {function!r}")
 
 
 def _flush(x):

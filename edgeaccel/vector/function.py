@@ -34,7 +34,8 @@ class FunctionUnit(Pipelined):
     """Several functions that share one table memory and all multipliers; each element tells which it wants.
 
     Results are those of the units for one function. Equals `edgeaccel.golden.function.evaluate`. One element a cycle,
-    functions in any order.
+    functions in any order. Two multipliers evaluate parabolas, two make products with the argument, two more are for 'exp'
+    alone; by default 538 LUT, 4 DSP48E2 and 2 block RAMs, by Yosys.
 
     Parameters
     ----------
@@ -87,7 +88,13 @@ class Exponential2(_SingleFunction):
 
     Whole numbers give exact powers of two. 0 for -inf and below -126, +inf from 128 on.
 
-    Equals `edgeaccel.golden.function.evaluate("exp2", ...)`. One element a cycle, latency 12 cycles, 2 DSP48E2.
+    Equals `edgeaccel.golden.function.evaluate("exp2", ...)`. One element a cycle. 2 DSP48E2.
+
+    Members
+    -------
+    i, o : streams of FP32 codes
+    latency : int
+        12 cycles.
     """
 
     function = "exp2"
@@ -98,7 +105,13 @@ class Exponential(_SingleFunction):
 
     2**(i * log2(e)), with log2(e) in 25 bits. 0 for -inf and below -87.34, +inf from 88.73 on.
 
-    Equals `edgeaccel.golden.function.evaluate("exp", ...)`. One element a cycle, latency 13 cycles, 4 DSP48E2.
+    Equals `edgeaccel.golden.function.evaluate("exp", ...)`. One element a cycle. 4 DSP48E2.
+
+    Members
+    -------
+    i, o : streams of FP32 codes
+    latency : int
+        13 cycles.
     """
 
     function = "exp"
@@ -109,7 +122,13 @@ class Reciprocal(_SingleFunction):
 
     Powers of two give exact ones. Infinite for zeros and zero for infinities, of their sign; zero above 2**126.
 
-    Equals `edgeaccel.golden.function.evaluate("reciprocal", ...)`. One element a cycle, latency 10 cycles, 2 DSP48E2.
+    Equals `edgeaccel.golden.function.evaluate("reciprocal", ...)`. One element a cycle. 2 DSP48E2.
+
+    Members
+    -------
+    i, o : streams of FP32 codes
+    latency : int
+        10 cycles.
     """
 
     function = "reciprocal"
@@ -120,7 +139,13 @@ class ReciprocalSquareRoot(_SingleFunction):
 
     Powers of four give exact powers of two. Infinite for zeros, of their sign, 0 for +inf, NaN below zero.
 
-    Equals `edgeaccel.golden.function.evaluate("rsqrt", ...)`. One element a cycle, latency 10 cycles, 2 DSP48E2.
+    Equals `edgeaccel.golden.function.evaluate("rsqrt", ...)`. One element a cycle. 2 DSP48E2.
+
+    Members
+    -------
+    i, o : streams of FP32 codes
+    latency : int
+        10 cycles.
     """
 
     function = "rsqrt"
@@ -131,7 +156,13 @@ class Sigmoid(_SingleFunction):
 
     0 from -24 down, 1 from 16 on; the absolute error of that is at most 2**-34.6 and 2**-23.
 
-    Equals `edgeaccel.golden.function.evaluate("sigmoid", ...)`. One element a cycle, latency 12 cycles, 2 DSP48E2.
+    Equals `edgeaccel.golden.function.evaluate("sigmoid", ...)`. One element a cycle. 2 DSP48E2.
+
+    Members
+    -------
+    i, o : streams of FP32 codes
+    latency : int
+        12 cycles.
     """
 
     function = "sigmoid"
@@ -143,7 +174,13 @@ class SiLU(_SingleFunction):
     `Sigmoid` times the argument in the same pipeline, not rounded between. -0 from -24 down to -inf, with an absolute
     error of at most 2**-30; the argument itself from 16 on.
 
-    Equals `edgeaccel.golden.function.evaluate("silu", ...)`. One element a cycle, latency 13 cycles, 4 DSP48E2.
+    Equals `edgeaccel.golden.function.evaluate("silu", ...)`. One element a cycle. 4 DSP48E2.
+
+    Members
+    -------
+    i, o : streams of FP32 codes
+    latency : int
+        13 cycles.
     """
 
     function = "silu"
@@ -154,7 +191,13 @@ class Tanh(_SingleFunction):
 
     Below 1/2 the table has tanh(u) / u and is multiplied by the argument. 1 or -1 from 8 on.
 
-    Equals `edgeaccel.golden.function.evaluate("tanh", ...)`. One element a cycle, latency 13 cycles, 4 DSP48E2.
+    Equals `edgeaccel.golden.function.evaluate("tanh", ...)`. One element a cycle. 4 DSP48E2.
+
+    Members
+    -------
+    i, o : streams of FP32 codes
+    latency : int
+        13 cycles.
     """
 
     function = "tanh"
@@ -165,7 +208,13 @@ class GELU(_SingleFunction):
 
     Absolute error of at most 2**-27 below that; -0 from -6 down to -inf, the argument itself from 6 on.
 
-    Equals `edgeaccel.golden.function.evaluate("gelu", ...)`. One element a cycle, latency 13 cycles, 4 DSP48E2.
+    Equals `edgeaccel.golden.function.evaluate("gelu", ...)`. One element a cycle. 4 DSP48E2.
+
+    Members
+    -------
+    i, o : streams of FP32 codes
+    latency : int
+        13 cycles.
     """
 
     function = "gelu"
@@ -177,7 +226,13 @@ class TanhGELU(_SingleFunction):
     With a table of its own it costs no more than `GELU`, unlike a composition with `Tanh`. Absolute error of at most
     2**-27 below -4; -0 from -6 down to -inf, the argument itself from 6 on.
 
-    Equals `edgeaccel.golden.function.evaluate("gelu_tanh", ...)`. One element a cycle, latency 13 cycles, 4 DSP48E2.
+    Equals `edgeaccel.golden.function.evaluate("gelu_tanh", ...)`. One element a cycle. 4 DSP48E2.
+
+    Members
+    -------
+    i, o : streams of FP32 codes
+    latency : int
+        13 cycles.
     """
 
     function = "gelu_tanh"
