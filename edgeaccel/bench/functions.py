@@ -111,9 +111,10 @@ def _cost_records(progress):
     records = []
     for name, component in components.items():
         cost = synthesise(emit(component, "dut"), "dut")
-        for figure in ("luts", "ff", "dsp", "bram", "levels"):
+        figures = {"lut": cost.luts, "ff": cost.ff, "dsp": cost.dsp, "bram": cost.bram, "levels": cost.levels}
+        for figure, value in figures.items():
             source = f"{SOURCE}: Yosys synth_xilinx -family xcup"
-            records.append(Record(f"functions.{name}.{figure}", getattr(cost, figure), "1", "estimated", source))
+            records.append(Record(f"functions.{name}.{figure}", value, "1", "estimated", source))
         records.append(Record(f"functions.{name}.latency", component.latency, "cycles", "simulated", SOURCE))
         progress.advance(task)
     return records

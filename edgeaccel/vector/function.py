@@ -1,7 +1,7 @@
 """Elementary functions of FP32 numbers: a unit for several, and one for each.
 
 All are the same datapath, one element a cycle: a table gives the parabola of the argument's segment, two multipliers
-evaluate it, and a third multiplies by the argument where the function asks for it. See `edgeaccel.vector.table` for
+evaluate it, and another multiplies by the argument where the function asks for it. See `edgeaccel.vector.table` for
 the parabolas and `edgeaccel.vector.argument` for what is looked up.
 
 Subnormal arguments count as zeros of their sign, and results below 2**-126 are zeros. Every NaN is 0x7FC00000. Where
@@ -34,8 +34,8 @@ class FunctionUnit(Pipelined):
     """Several functions that share one table memory and all multipliers; each element tells which it wants.
 
     Results are those of the units for one function. Equals `edgeaccel.golden.function.evaluate`. One element a cycle,
-    functions in any order. Two multipliers evaluate parabolas, two make products with the argument, two more are for 'exp'
-    alone; by default 538 LUT, 4 DSP48E2 and 2 block RAMs, by Yosys.
+    functions in any order. Two DSP48E2 evaluate the parabola, two make a product with the argument, and two more are for
+    'exp' alone. By default 538 LUT, 4 DSP48E2 and 2 block RAMs, estimated by Yosys.
 
     Parameters
     ----------
