@@ -165,6 +165,27 @@ def test_error_of_single_arguments(function, start, stop, bound):
         assert np.abs(rest).max() <= {"sigmoid": 2**-34.6, "silu": 2**-30}.get(function, 2**-27)
 
 
+@pytest.mark.parametrize(
+    ("table", "start", "segments", "function", "third_derivative"),
+    [
+        ("reciprocal", 1, 32, lambda m: 1 / m, lambda m: 6 / m**4),
+        ("rsqrt to 2", 1, 32, lambda m: m**-0.5, lambda m: 15 / 8 * m**-3.5),
+        ("exp2 falling", 0, 16, lambda u: 2**-u, lambda u: np.log(2) ** 3 * 2**-u),
+        ("exp2 rising", 0, 16, lambda u: 2 ** (u - 1), lambda u: np.log(2) ** 3 * 2 ** (u + 1 / 16 - 1)),
+    ],
+)
+def test_error_of_parabolas(table, start, segments, function, third_derivative):
+    """The bound for parabolas through three values, as stated with the tables, and no more than rounding above it."""
+    a = start + np.arange(segments)[:, None] / segments
+    t = np.linspace(0, 1, 1001)
+    exponent, at_0, slope, bend = golden.parabolas(table).T[..., None]
+    assert not exponent.any()
+    error = np.abs((at_0 + t * (slope + t * bend)) / 2**22 - function(a + t / segments)).max(axis=1)
+    bound = third_derivative(a[:, 0]) / segments**3 / (72 * 3**0.5)
+    assert np.all(error <= bound + 1.5 * 2.0**-22)
+    assert np.all(error >= bound * 0.8 - 1.5 * 2.0**-22)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("function", "binades", "bound"),
