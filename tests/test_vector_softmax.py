@@ -1,5 +1,8 @@
 """Softmax against the golden model, and that against float64: results and cycles, under stalls."""
 
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -210,3 +213,17 @@ def test_bad_parameters(unit):
         unit(lanes=5)
     with pytest.raises(ValueError, match="max_length must be a positive multiple of the 4 elements of a beat, not 6"):
         unit(lanes=4, max_length=6)
+
+
+def test_example():
+    """examples/softmax_stream.py, on a few rows: attention as in float64, from powers that leave chunk by chunk."""
+    path = Path(__file__).parent.parent / "examples/softmax_stream.py"
+    spec = spec_from_file_location("softmax_stream", path)
+    example = module_from_spec(spec)
+    spec.loader.exec_module(example)
+    rng = generator(149)
+    queries, keys, values = (rng.standard_normal((n, 8)).astype(np.float32) for n in (3, 48, 48))
+    outputs, reference, (taken, left) = example.attend(4 * queries, keys, values, engine="amaranth", chunk=8)
+    np.testing.assert_allclose(outputs, reference, atol=2e-6)
+    np.testing.assert_array_equal(taken, np.arange(3 * 12))
+    assert left[0] < 48
