@@ -13,25 +13,12 @@ from pathlib import Path
 
 import numpy as np
 from amaranth.hdl import Module
-from amaranth.lib import data, stream, wiring
+from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from edgeaccel.golden.softmax import LOG2_E
-from edgeaccel.pe import FP16, FP32, FloatConverter
-from edgeaccel.vector import OnlineSoftmax
-from edgeaccel.vector.elementwise import Elementwise
-
-
-class HalfReader(Elementwise):
-    """FP16 scores as FP32 ones; what else is in a beat goes along."""
-
-    def __init__(self, *, lanes, fields):
-        self.converter = FloatConverter(FP16, FP32)
-        i = data.StructLayout({"elements": data.ArrayLayout(FP16.width, lanes), "keep": lanes, "last": 1} | fields)
-        super().__init__(lanes, {"i": i}, cycles=self.converter.latency - 1, fields=fields)
-
-    def element(self, pipe, n, i):
-        return self.converter.inline(pipe, i.elements[n])
+from edgeaccel.pe import FP16, FP32
+from edgeaccel.vector import OnlineSoftmax, VectorConverter
 
 
 class HalfSoftmax(wiring.Component):
@@ -46,7 +33,8 @@ class HalfSoftmax(wiring.Component):
     def __init__(self, *, lanes=4, max_length=512, chunk=64):
         self.softmax = OnlineSoftmax(lanes=lanes, max_length=max_length, chunk=chunk)
         beat = self.softmax.i.payload.shape()
-        self.reader = HalfReader(lanes=lanes, fields={name: beat[name].shape for name in ("factor", "count")})
+        fields = {name: beat[name].shape for name in ("factor", "count")}
+        self.reader = VectorConverter(FP16, FP32, lanes=lanes, fields=fields)
         super().__init__(
             {
                 "i": In(stream.Signature(self.reader.i.payload.shape())),

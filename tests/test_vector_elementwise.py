@@ -6,11 +6,14 @@ import pytest
 from edgeaccel.golden import float as golden_float
 from edgeaccel.golden import function
 from edgeaccel.golden import vector as golden
+from edgeaccel.pe.float import BF16, FP16, FP32
+from edgeaccel.vector.beat import check_length
 from edgeaccel.vector.choice import Function
 from edgeaccel.vector.elementwise import (
     GatedProduct,
     Rectifier,
     VectorAdder,
+    VectorConverter,
     VectorFunction,
     VectorMultiplier,
     VectorScaler,
@@ -88,6 +91,34 @@ def test_function_by_beat(gated):
     for name, x, o in zip(chosen, beats["elements"], result.results["o"]["elements"], strict=True):
         expected = golden.gated(name, x, x) if gated else function.evaluate(name, x)
         np.testing.assert_array_equal(o, expected)
+
+
+@pytest.mark.parametrize(("i_format", "o_format"), [("fp16", "fp32"), ("fp32", "fp16"), ("bf16", "fp32")])
+def test_converter(i_format, o_format):
+    """Between memory's formats and FP32, with what else is in a beat."""
+    rng = generator(124)
+    formats = {"fp16": FP16, "fp32": FP32, "bf16": BF16}
+    unit = VectorConverter(formats[i_format], formats[o_format], lanes=4, fields={"tag": 5})
+    n_beats = 400
+    elements = rng.integers(0, 1 << formats[i_format].width, (n_beats, 4))
+    if i_format == "fp32":
+        elements = random_codes(rng, elements.size, special=0.2).reshape(elements.shape)
+    others = {name: rng.integers(0, 1 << n, n_beats) for name, n in (("keep", 4), ("last", 1), ("tag", 5))}
+    stalls = random_stalls(rng, unit, 2 * n_beats)
+    result = run(unit, "amaranth", {"i": {"elements": elements} | others}, n_beats, stalls=stalls)
+    expected = golden_float.convert(elements, i_format, o_format)
+    np.testing.assert_array_equal(result.results["o"]["elements"], expected)
+    for name, values in others.items():
+        np.testing.assert_array_equal(result.results["o"][name], values)
+    assert_pipeline(unit, result, stalls, ["i"])
+
+
+@pytest.mark.parametrize("length", [0, -1, 65, 2.5])
+def test_refused_lengths(length):
+    check_length(1, 64)
+    check_length(64, 64)
+    with pytest.raises(ValueError, match=f"a vector must have 1 to 64 elements, not {length}"):
+        check_length(length, 64)
 
 
 def test_relu_by_hand():

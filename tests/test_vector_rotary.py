@@ -6,7 +6,7 @@ import pytest
 from edgeaccel.golden import rotary as golden
 from edgeaccel.golden import vector as golden_vector
 from edgeaccel.golden.float import decode
-from edgeaccel.vector.rotary import Rotary, check_rotation
+from edgeaccel.vector.rotary import Rotary, check_positions, check_rotation
 from sim.bench import random_stalls, run
 from sim.vectors import codes, generator, patterns, random_codes, random_lengths
 
@@ -117,8 +117,8 @@ def test_table_scaling():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ((0, 0), "a head must have 1 to 64 dimensions, not 0"),
-        ((65, 0), "a head must have 1 to 64 dimensions, not 65"),
+        ((0, 0), "a vector must have 1 to 64 elements, not 0"),
+        ((65, 0), "a vector must have 1 to 64 elements, not 65"),
         ((33, 33), "rotated must be an even number of the 33 dimensions of a head, not 33"),
         ((32, 34), "rotated must be an even number of the 32 dimensions of a head, not 34"),
         ((32, 24), "rotated must be a multiple of 16 to be split in halves of whole beats of 8, not 24"),
@@ -140,6 +140,12 @@ def test_too_many_dimensions():
 def test_refused_tables(rotated):
     with pytest.raises(ValueError, match=f"rotated must be an even number of dimensions, not {rotated}"):
         golden.table(4, rotated)
+
+
+def test_positions_past_the_table():
+    check_positions(4096, 4096)
+    with pytest.raises(ValueError, match="a program of 4097 positions needs a larger table than one of 4096"):
+        check_positions(4097, 4096)
 
 
 def test_bad_lanes():

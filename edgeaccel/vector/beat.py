@@ -4,7 +4,7 @@ from amaranth.lib import data
 
 from edgeaccel.pe.float import FP32
 
-__all__ = ["NEGATIVE_ZERO", "check_lanes", "check_max_length", "fields_of", "vector_beat"]
+__all__ = ["NEGATIVE_ZERO", "check_lanes", "check_length", "check_max_length", "fields_of", "vector_beat"]
 
 NEGATIVE_ZERO = 1 << (FP32.width - 1)  # -0 + x = x for every x, -0 too
 
@@ -37,23 +37,37 @@ def check_max_length(max_length, lanes):
     return max_length // lanes
 
 
-def vector_beat(lanes, **fields):
+def check_length(length, max_length):
+    """What a program may ask of a build for vectors of up to `max_length` elements.
+
+    Raises
+    ------
+    ValueError
+        If the length is not 1 to `max_length`.
+    """
+    if length not in range(1, max_length + 1):
+        raise ValueError(f"a vector must have 1 to {max_length} elements, not {length!r}")
+
+
+def vector_beat(lanes, *, element_width=FP32.width, **fields):
     """Consecutive elements of a vector, and what travels with them.
 
     Parameters
     ----------
     lanes : int
         Elements of a beat.
+    element_width : int
+        Of an element's code; those of FP32 everywhere but at the edges.
     fields : shapes
         Of more that a unit needs with each beat.
 
     Returns
     -------
-    layout {elements: FP32 codes x lanes, keep: a bit a lane, last: 1, ...}
+    layout {elements: codes x lanes, keep: a bit a lane, last: 1, ...}
         `keep` tells which lanes hold an element: all of them but, perhaps, in the last beat. The others may hold any
         code; element-wise units work on it all the same, reductions leave it out. `last` ends the vector.
     """
-    return data.StructLayout({"elements": data.ArrayLayout(FP32.width, lanes), "keep": lanes, "last": 1} | fields)
+    return data.StructLayout({"elements": data.ArrayLayout(element_width, lanes), "keep": lanes, "last": 1} | fields)
 
 
 def fields_of(beat, *without):

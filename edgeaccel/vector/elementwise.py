@@ -4,8 +4,9 @@ from types import SimpleNamespace
 
 from amaranth.hdl import Cat, Mux
 
-from edgeaccel.pe.float import FP32
+from edgeaccel.pe.float import FP16, FP32
 from edgeaccel.pe.float_add import FloatAdder
+from edgeaccel.pe.float_convert import FloatConverter
 from edgeaccel.pe.float_multiply import FloatMultiplier
 from edgeaccel.pe.pipeline import Pipelined
 from edgeaccel.vector.beat import check_lanes, fields_of, vector_beat
@@ -17,6 +18,7 @@ __all__ = [
     "GatedProduct",
     "Rectifier",
     "VectorAdder",
+    "VectorConverter",
     "VectorFunction",
     "VectorMultiplier",
     "VectorScaler",
@@ -40,6 +42,8 @@ class Elementwise(Pipelined):
         Register stages of `element`.
     fields : dict of str to shape
         More that goes from the first input to the results.
+    element_width : int
+        Of a result's code.
 
     Members
     -------
@@ -48,11 +52,11 @@ class Elementwise(Pipelined):
         cycles + 1.
     """
 
-    def __init__(self, lanes, inputs, *, cycles, fields=None):
+    def __init__(self, lanes, inputs, *, cycles, fields=None, element_width=FP32.width):
         check_lanes(lanes)
         self.lanes = lanes
         self._carried = ("keep", "last", *(fields or {}))
-        super().__init__(inputs, vector_beat(lanes, **(fields or {})), cycles=cycles)
+        super().__init__(inputs, vector_beat(lanes, element_width=element_width, **(fields or {})), cycles=cycles)
 
     def element(self, pipe, n, *beats):
         """Describe the pipeline from the beats to the element of lane `n`, which it returns."""
@@ -206,6 +210,41 @@ def rectified(code):
     fields = FP32.layout(code)
     is_nan = fields.exponent.all() & fields.fraction.any()
     return Mux(fields.sign & ~is_nan, 0, code)
+
+
+class VectorConverter(Elementwise):
+    """A vector in another format: o[k] = round(i[k]), from memory's format to FP32 or back.
+
+    Equals `edgeaccel.golden.float.convert`. One beat a cycle.
+
+    Parameters
+    ----------
+    i_format, o_format : FloatFormat
+    lanes : int
+        Elements of a beat, a power of two.
+    fields : dict of str to shape
+        More that beats bring along.
+
+    Members
+    -------
+    i, o : streams of vector beats, of codes of their formats
+    latency : int
+        That of the `FloatConverter`: 3 cycles between FP16 and FP32.
+
+    Raises
+    ------
+    ValueError
+        If `lanes` is no power of two.
+    """
+
+    def __init__(self, i_format=FP16, o_format=FP32, *, lanes=8, fields=None):
+        self._converter = FloatConverter(i_format, o_format)
+        beat = vector_beat(lanes, element_width=i_format.width, **(fields or {}))
+        cycles = self._converter.latency - 1
+        super().__init__(lanes, {"i": beat}, cycles=cycles, fields=fields, element_width=o_format.width)
+
+    def element(self, pipe, n, i):
+        return self._converter.inline(pipe, i.elements[n])
 
 
 def function_fields(functions):

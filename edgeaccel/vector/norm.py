@@ -175,12 +175,14 @@ class NormApplier(Elementwise):
 
     def __init__(self, *, lanes=8, layer=False):
         self.layer = bool(layer)
-        self._adder = FloatAdder()
         self._multiplier = FloatMultiplier()
+        cycles = 2 * (self._multiplier.latency - 1)
+        if layer:
+            self._adder = FloatAdder()
+            cycles += 2 * (self._adder.latency - 1)
         codes = data.ArrayLayout(FP32.width, lanes)
         parameters = data.StructLayout({"gain": codes} | ({"bias": codes} if layer else {}))
         i = applied(vector_beat(lanes, **norm_fields(layer)), statistics_layout(layer))
-        cycles = 2 * (self._multiplier.latency - 1) + (2 * (self._adder.latency - 1) if layer else 0)
         super().__init__(lanes, {"i": i, "i_parameters": parameters}, cycles=cycles)
 
     def datapath(self, pipe, i, parameters):

@@ -16,11 +16,11 @@ from edgeaccel.pe.float import FP32
 from edgeaccel.pe.float_add import FloatAdder
 from edgeaccel.pe.float_multiply import FloatMultiplier
 from edgeaccel.queue import Queue
-from edgeaccel.vector.beat import NEGATIVE_ZERO, check_max_length, fields_of, vector_beat
+from edgeaccel.vector.beat import NEGATIVE_ZERO, check_length, check_max_length, fields_of, vector_beat
 from edgeaccel.vector.elementwise import Elementwise
 from edgeaccel.vector.operand import OperandJoin, with_operands
 
-__all__ = ["PairRotator", "Rotary", "check_rotation"]
+__all__ = ["PairRotator", "Rotary", "check_positions", "check_rotation"]
 
 SLACK = 4  # places of the queues beside half a vector
 
@@ -42,11 +42,10 @@ def check_rotation(length, rotated, *, half, lanes, max_length, max_rotated=None
     Raises
     ------
     ValueError
-        If `length` is not 1 to `max_length`, or `rotated` odd or more than `length` or `max_rotated`; or for
+        If `length` is not 1 to `max_length`, `rotated` odd or more than `length` or `max_rotated`; or for
         half-split, if it is no multiple of two beats.
     """
-    if length not in range(1, max_length + 1):
-        raise ValueError(f"a head must have 1 to {max_length} dimensions, not {length!r}")
+    check_length(length, max_length)
     if rotated not in range(0, length + 1, 2):
         raise ValueError(f"rotated must be an even number of the {length} dimensions of a head, not {rotated!r}")
     if max_rotated is not None and rotated > max_rotated:
@@ -56,6 +55,18 @@ def check_rotation(length, rotated, *, half, lanes, max_length, max_rotated=None
             f"rotated must be a multiple of {2 * lanes} to be split in halves of whole beats of {lanes},"
             f" not {rotated!r}"
         )
+
+
+def check_positions(positions, table_positions):
+    """Positions that a program goes through, from 0 on, and those that its table has.
+
+    Raises
+    ------
+    ValueError
+        If the table ends before.
+    """
+    if positions > table_positions:
+        raise ValueError(f"a program of {positions!r} positions needs a larger table than one of {table_positions!r}")
 
 
 def _codes(lanes):
