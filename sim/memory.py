@@ -23,6 +23,7 @@ measured on boards.
 """
 
 import ctypes
+import functools
 from collections import deque
 from dataclasses import dataclass, replace
 from typing import NamedTuple
@@ -141,6 +142,15 @@ class MemoryModel:
     def peak(self):
         """Bytes a second with a beat in every cycle."""
         return self.beat_bytes * self.mhz * 1_000_000
+
+    @functools.cached_property
+    def share(self):
+        """Beats a cycle in long sequential reads, measured over ten refreshes."""
+        n_beats = 10 * self.refresh_interval or 1
+        burst = 4096 // self.beat_bytes
+        channel = Channel(self)
+        beats = [cycle for n in range(-(-n_beats // burst)) for cycle in channel.serve(0, n * 4096, burst)]
+        return len(beats) / (beats[-1] + 1 - beats[0])
 
     def with_latency(self, cycles):
         """The same memory with another `read_hit`, and the others as much later as before."""

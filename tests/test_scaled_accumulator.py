@@ -50,7 +50,7 @@ def test_rounds_of_channels(engine, share):
         [Pattern(stalls["i"])],
         Pattern(stalls["o"]),
         latency=latency,
-        credits=latency + CHANNELS + 1,
+        credits=latency + 1,
         emits=last,
     )
     np.testing.assert_array_equal(result.cycles["i"], take)

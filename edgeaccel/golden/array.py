@@ -18,7 +18,7 @@ __all__ = ["array_cycles", "group_words", "operator_beats", "operator_results", 
 FORMAT_CODES = {"int4": 0, "int8": 1, "int16": 2, "mxfp4": 3}
 CHANNELS_PER_WORD = {"int4": 2, "int8": 1, "int16": 1, "mxfp4": 4}
 INPUTS_OF_LANES = {"int4": 2, "int8": 2, "int16": 4, "mxfp4": 4}  # lanes for each input of a word
-HOP_BEATS, STORE_LINES, SCALE_WORDS, TURNS, RESULT_BEATS = 2, 32, 4, 32, 4
+HOP_BEATS, STORE_LINES, SCALE_WORDS, TURNS, OWN_TILES, RESULT_BEATS = 2, 32, 4, 32, 2, 4
 
 
 def tile_inputs(config, format):
@@ -163,17 +163,15 @@ class _Group:
         lines = max(tile_inputs(config, name) * INPUTS_OF_LANES[name] // config.lanes for name in config.formats)
         slots = max(2, STORE_LINES // 2 ** int(np.ceil(np.log2(lines))))
         self.datapath = _Pipe(latency)
-        self.accumulators = [
-            _Pipe(scaled_accumulator_latency(), self.channels // self.scalers + scaled_accumulator_latency() + 1)
-            for _ in range(config.scalers)
-        ]
+        self.accumulators = [_Pipe(scaled_accumulator_latency()) for _ in range(config.scalers)]
         self.hop, self.turns, self.tiles = _Queue(HOP_BEATS), _Queue(TURNS), _Queue(slots)
+        self.own = _Queue(OWN_TILES * self.channels // self.lanes)
         self.blocks, self.scales, self.results = _Queue(latency + 2), _Queue(SCALE_WORDS), _Queue(RESULT_BEATS)
         self.own_done = self.next_done = self.is_codes = self.second_block = self.before_done = False
         self.word = self.channel = self.own_channel = 0
 
     def begin(self, cycle):
-        for queue in (self.hop, self.turns, self.tiles, self.blocks, self.scales, self.results):
+        for queue in (self.hop, self.turns, self.tiles, self.blocks, self.scales, self.own, self.results):
             queue.begin()
         for pipe in (self.datapath, *self.accumulators):
             pipe.begin(cycle)
@@ -247,28 +245,30 @@ class _Group:
                 self.second_block = False
                 self.scales.get()
 
-    def merge(self, before):
-        """A beat of results, of the groups before or of this one, into the queue to the next group."""
+    def pack(self):
+        """The next channel's result, which completes a beat if it is the last of one."""
         pipe = self.accumulators[self.own_channel % self.scalers]
         completes = (self.own_channel + 1) % self.lanes == 0
-        own, follows = self.turns.head or (False, False)
-        is_own = self.before_done or not follows
-        has_place = self.turns.head is not None and self.results.has_room
-        if pipe.has_result and (not completes or (has_place and is_own)):
+        if pipe.has_result and (self.own.has_room or not completes):
             pipe.give()
-            self.own_channel += 1
+            self.own_channel = (self.own_channel + 1) % self.channels
             if completes:
-                last = self.own_channel == self.channels
-                self.results.put(last)
-                if last:
-                    self.own_channel, self.before_done = 0, False
-                    self.turns.get()
-        if has_place and not is_own and before is not None and before.head is not None:
-            last = before.get()
-            self.results.put(last and not own)
-            if last and own:
-                self.before_done = True
-            elif last:
+                self.own.put(self.own_channel == 0)
+
+    def merge(self, before):
+        """A beat of results, of the groups before or of this one, into the queue to the next group."""
+        if self.turns.head is None or not self.results.has_room:
+            return
+        own, follows = self.turns.head
+        is_own = self.before_done or not follows
+        source = self.own if is_own else before
+        if source.head is None:
+            return
+        last = source.get()
+        self.results.put(last and (is_own or not own))
+        if last:
+            self.before_done = own and not is_own
+            if not self.before_done:
                 self.turns.get()
 
 
@@ -299,6 +299,7 @@ class Array:
             group.pass_on(self.groups[n + 1].hop if n + 1 < len(self.groups) else None)
             taken.append(group.walk(cycle, has_words[n]))
             group.serialise(cycle)
+            group.pack()
             group.merge(self.groups[n - 1].results if n else None)
         results = self.groups[-1].results
         given = results.head is not None and sink_ready

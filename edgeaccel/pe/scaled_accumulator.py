@@ -41,8 +41,6 @@ class ScaledAccumulator(Pipelined):
     o : stream of FP32 codes x rows
     latency : int
         Scaler's latency + accumulator's latency - 1.
-    credits : int
-        channels + latency + 1: the sums of all channels can wait to be taken while the next ones are made.
     """
 
     def __init__(self, *, sum_width, rows=1, channels=32, scales=("fp16",)):
@@ -61,7 +59,7 @@ class ScaledAccumulator(Pipelined):
             }
         )
         cycles = self._scaler.latency - 1 + self._accumulator.latency - 1
-        super().__init__({"i": i}, data.ArrayLayout(FP32.width, rows), cycles=cycles, credits=channels + cycles + 2)
+        super().__init__({"i": i}, data.ArrayLayout(FP32.width, rows), cycles=cycles)
 
     def emits(self, i):
         return i.last

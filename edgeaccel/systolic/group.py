@@ -1,13 +1,13 @@
 """A group of the systolic array: what one memory port feeds.
 
 beats in ---> Hop ----------------------------------------------> beats out, to the next group
-               |  `-> turns ------------------------------------.
-               v                                                |
-        ActivationStore                                         |
-               v                                                v
-words ---> TileWalk ---> GroupDatapath -> Serialiser -> ScaledAccumulator -> Packer -> Merge ---> results out
-               `-> scales ------------------^                                            ^
-results in ------------------------------------------------------------------------------'
+               |  `-> turns ------------------------------------------------------------------.
+               v                                                                              |
+        ActivationStore                                                                       |
+               v                                                                              v
+words ---> TileWalk ---> GroupDatapath -> Serialiser -> ScaledAccumulator -> Packer -> own -> Merge ---> results out
+               `-> scales ------------------^                                                   ^
+results in -------------------------------------------------------------------------------------'
 """
 
 from amaranth.hdl import Module
@@ -30,6 +30,7 @@ __all__ = ["Group"]
 
 SCALE_WORDS = 4
 TURNS = 32  # passes that have begun and whose results are not all through
+OWN_TILES = 2  # whose results wait for those of the groups before
 RESULT_BEATS = 4
 
 
@@ -85,6 +86,7 @@ class Group(wiring.Component):
         m.submodules.turns = turns = Queue(pass_turn(config), TURNS)
         m.submodules.blocks = blocks = Queue(block_tag(config), datapath.credits + 1)
         m.submodules.scales = scales = Queue(word(config), SCALE_WORDS)
+        m.submodules.own = own = Queue(result_beat(config), OWN_TILES * config.tile_channels // config.vector_lanes)
         m.submodules.results = results = Queue(result_beat(config), RESULT_BEATS)
 
         wiring.connect(m, wiring.flipped(self.i_beats), hop.i)
@@ -120,7 +122,8 @@ class Group(wiring.Component):
             wiring.connect(m, accumulator.o, packer.i[n])
         wiring.connect(m, turns.o, merge.i_turns)
         wiring.connect(m, wiring.flipped(self.i_results), merge.i_before)
-        wiring.connect(m, packer.o, merge.i_own)
+        wiring.connect(m, packer.o, own.i)
+        wiring.connect(m, own.o, merge.i_own)
         wiring.connect(m, merge.o, results.i)
         wiring.connect(m, results.o, wiring.flipped(self.o_results))
         return m

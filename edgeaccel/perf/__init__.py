@@ -1,0 +1,1 @@
+"""Cycle models: how long things take, from shapes alone."""

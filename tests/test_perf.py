@@ -1,0 +1,73 @@
+"""Cycle model of the matrix engine against the golden engine, which is exact."""
+
+from dataclasses import replace
+from fractions import Fraction
+
+import pytest
+
+from edgeaccel.config import preset
+from edgeaccel.golden.engine import engine_cycles, port_commands, port_words
+from edgeaccel.golden.feed import Operator
+from edgeaccel.perf.matrix import PortMemory, predict
+from sim.memory import HBM2, IDEAL, Channel
+
+
+def operators_of(config, shapes):
+    return [
+        Operator(format=format, inputs=inputs, channel_tiles=-(-channels // config.tile_channels))
+        for format, channels, inputs in shapes
+    ]
+
+
+def golden(config, operators, model):
+    """The engine's timing when everything is asked for in cycle 0."""
+    addresses, at = [], 0
+    for operator in operators:
+        addresses.append(at)
+        at += -(-max(port_words(config, operator)) * config.word_bytes // 64) * 64
+    ratio = Fraction(config.port_mhz) / Fraction(config.core_mhz)
+    return engine_cycles(
+        config,
+        operators,
+        port_commands(config, operators, addresses),
+        [Channel(model).serve for _ in range(config.groups)],
+        periods=(ratio.numerator, ratio.denominator),
+    )
+
+
+@pytest.mark.parametrize("latency", [1, 20, 200])
+@pytest.mark.parametrize(
+    ("name", "changes"),
+    [
+        ("tiny", {}),
+        ("tiny", {"groups": 1, "port_data_width": 512}),
+        ("tiny", {"groups": 4, "vector_lanes": 8, "lanes": 64}),
+        ("vu9p", {"rows": 1}),
+        ("vcu128", {"rows": 1, "groups": 8}),
+        ("vcu128", {"rows": 1, "groups": 4, "port_mhz": 250, "port_data_width": 512}),
+    ],
+)
+def test_exact_with_ideal_memory(name, changes, latency):
+    config = preset(name, **changes)
+    model = replace(IDEAL, data_width=config.port_data_width).with_latency(latency)
+    width = config.groups * config.tile_channels
+    shapes = [
+        [("int4", 5 * width, 1000)],
+        [("int8", 2 * width, 600), ("int4", 3 * width, 1500), ("int16", width - 1, 700)],
+        [("int4", 2 * width - config.tile_channels, 4 * config.block + 1)],
+    ]
+    for shape in shapes:
+        operators = operators_of(config, shape)
+        timing = golden(config, operators, model)
+        prediction = predict(config, operators, PortMemory(latency=latency))
+        assert prediction.first_word == timing.ports[0].words[0]
+        assert prediction.last_word == max(port.words[-1] for port in timing.ports)
+        assert prediction.last_result == timing.results[-1]
+
+
+def test_within_a_percent_with_hbm():
+    config = preset("vcu128", rows=1, groups=2)
+    operators = operators_of(config, [("int4", 640, 1024), ("int4", 640, 2048), ("int8", 320, 1024)])
+    timing = golden(config, operators, HBM2)
+    prediction = predict(config, operators, PortMemory(latency=HBM2.read_closed, share=HBM2.share))
+    assert prediction.last_result == pytest.approx(timing.results[-1], rel=0.01)
