@@ -129,8 +129,10 @@ def check(engine, seed, n_vectors, *, lanes, max_length, max_rotated, layer=Fals
 
 def test_amaranth():
     check("amaranth", 170, 20, lanes=2, max_length=16, max_rotated=8)
+    check("amaranth", 175, 5, lanes=2, max_length=8, max_rotated=8, on=ALL, stalled=False)
 
 
+@pytest.mark.slow
 def test_verilog():
     """Any steps, and one, none or all of them, at line rate."""
     sizes = {"lanes": 2, "max_length": 16, "max_rotated": 8}

@@ -1,5 +1,6 @@
 """Softmax against the golden model, and that against float64: results and cycles, under stalls."""
 
+from functools import cache
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
@@ -82,9 +83,14 @@ def check_online(engine, seed, n_rows, *, lanes, max_length, chunk, stalled=True
         np.testing.assert_array_equal(result.cycles[name], cycles, err_msg=name)
 
 
+@cache  # so that Verilog is emitted once
+def build(lanes, max_length, chunk):
+    return Softmax(lanes=lanes, max_length=max_length, chunk=chunk)
+
+
 def check_softmax(engine, seed, n_rows, *, lanes, max_length, chunk, stalled=True):
     rng = generator(seed)
-    unit = Softmax(lanes=lanes, max_length=max_length, chunk=chunk)
+    unit = build(lanes, max_length, chunk)
     rows, factors, counts, beats = rows_of(rng, n_rows, lanes, max_length)
     n_beats = len(beats["last"])
     stalls = random_stalls(rng, unit, 2 * n_beats) if stalled else {}
@@ -105,9 +111,9 @@ def check_softmax(engine, seed, n_rows, *, lanes, max_length, chunk, stalled=Tru
         np.testing.assert_array_equal(take, np.arange(n_beats))
 
 
-@pytest.mark.parametrize(("lanes", "max_length", "chunk"), [(1, 6, 2), (2, 16, 4), (4, 32, 64)])
+@pytest.mark.parametrize(("lanes", "max_length", "chunk"), [(2, 16, 4), (4, 16, 64)])
 def test_online_amaranth(lanes, max_length, chunk):
-    check_online("amaranth", 140, 16, lanes=lanes, max_length=max_length, chunk=chunk)
+    check_online("amaranth", 140, 10, lanes=lanes, max_length=max_length, chunk=chunk)
 
 
 def test_softmax_amaranth():
@@ -115,8 +121,8 @@ def test_softmax_amaranth():
 
 
 def test_softmax_verilog():
-    check_softmax("verilated", 142, 1500, lanes=2, max_length=32, chunk=8)
-    check_softmax("verilated", 143, 200, lanes=2, max_length=32, chunk=8, stalled=False)
+    check_softmax("verilated", 142, 800, lanes=1, max_length=8, chunk=2)
+    check_softmax("verilated", 143, 200, lanes=1, max_length=8, chunk=2, stalled=False)
 
 
 @pytest.mark.slow
