@@ -22,13 +22,22 @@ NEEDED = {
     "pe.ScaledAccumulator": {"sum_width": 39},
     "systolic.Group": {"config": preset("tiny")},
     "systolic.GroupArray": {"config": preset("tiny")},
-    # Lanes are alike, and so are the levels of sums over beats.
-    "vector.Epilogue": {"lanes": 2, "max_length": 64, "max_rotated": 32},
-    "vector.Norm": {"lanes": 2, "max_length": 64, "layer": True},
+    # Lanes are alike, and so are the levels of sums over beats: few of them show all there is.
+    "vector.CodeMaker": {"lanes": 2},
+    "vector.Epilogue": {"lanes": 2, "max_length": 8, "max_rotated": 8},
+    "vector.GatedProduct": {"lanes": 2},
+    "vector.KVQuantiser": {"lanes": 2},
+    "vector.Norm": {"lanes": 2, "max_length": 8, "layer": True},
     "vector.NormApplier": {"lanes": 2, "layer": True},
-    "vector.NormStatistics": {"lanes": 2, "max_length": 64, "layer": True},
-    "vector.OnlineSoftmax": {"lanes": 2, "max_length": 64, "chunk": 8},
-    "vector.Softmax": {"lanes": 2, "max_length": 64, "chunk": 8},
+    "vector.NormStatistics": {"lanes": 2, "max_length": 8, "layer": True},
+    "vector.OnlineSoftmax": {"lanes": 2, "max_length": 8, "chunk": 4},
+    "vector.Rotary": {"lanes": 2},
+    "vector.Softmax": {"lanes": 2, "max_length": 8, "chunk": 4},
+    "vector.TopK": {"lanes": 2, "k": 3},
+    "vector.VectorFunction": {"lanes": 2},
+    "vector.VectorMultiplier": {"lanes": 2},
+    "vector.VectorScaler": {"lanes": 2},
+    "vector.VectorSum": {"lanes": 2, "max_length": 8},
 }
 
 
