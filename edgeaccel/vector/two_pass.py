@@ -22,7 +22,8 @@ class TwoPass(wiring.Component):
     `statistic` sees each beat as it comes and gives one item at the end of a vector; `apply` takes the beats again,
     each with the item of its vector. So the latency is that of a vector and both units. There is no bubble between
     vectors of any lengths: the queue, in block memory, holds a vector and what comes while its statistic is on its
-    way. Equals, in cycles, `edgeaccel.golden.two_pass.two_pass`.
+    way. A vector longer than that would never end; `edgeaccel.vector.beat.check_length` is for programs. Equals, in
+    cycles, `edgeaccel.golden.two_pass.two_pass`.
 
     Parameters
     ----------
