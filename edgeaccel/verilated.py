@@ -37,10 +37,11 @@ _VERILATE = [
     "--noassert",
     "-fno-merge-cond-motion",
 ]
-# Modules that stand in a design often: their C++ is written once if they are not inlined, and if no signal of theirs is
-# replaced by one of a neighbour. Of 32 groups of 128 lanes three remain: the first, the last and those between.
-_REPEATED = 4
-_VERILATE_REPEATED = ["-fno-gate", "-fno-dfg", "-fno-table", "-Wno-UNOPTFLAT"]
+# The C++ of a module that stands in a design often is written once if it is the same for all its instances: if they are
+# not inlined, and if their inputs, being public, are not replaced by the signals that they come from. Of 32 groups three
+# remain: the first, the last and those between. (With `-fno-gate`, beside `-fno-dfg`, results were wrong.)
+_REPEATED = 8
+_VERILATE_REPEATED = ["-fno-dfg", "-fno-table", "-Wno-UNOPTFLAT"]
 _SMALL_MODEL_BYTES = 1_000_000
 _RUNTIME = ["verilated.cpp", "verilated_threads.cpp"]
 
@@ -107,7 +108,9 @@ def build_library(source, top, harness, folder, *, optimise="-O1"):
     RuntimeError
         If one of them refuses its input; the message is theirs.
     """
-    library = Path(folder) / f"{top}-{_key(source, top, harness, optimise)}.so"
+    settings = _repeated_settings(source)
+    key = _key(source, top, harness, optimise, _VERILATE, _VERILATE_REPEATED, settings)
+    library = Path(folder) / f"{top}-{key}.so"
     if library.exists():
         return library
     include = verilator_root() / "include"
@@ -125,12 +128,10 @@ def build_library(source, top, harness, folder, *, optimise="-O1"):
         work = Path(work)
         (work / "top.v").write_text(source)
         (work / "harness.cpp").write_text(harness)
-        options = [*_VERILATE]
-        if repeated := repeated_modules(source):
-            kept = "".join(f'no_inline -module "{name}"\n' for name in repeated)
-            (work / "repeated.vlt").write_text(f"`verilator_config\n{kept}")
-            options += [*_VERILATE_REPEATED, work / "repeated.vlt"]
-        run = _verilator(*options, "--top-module", top, "--prefix", "Vtop", "--Mdir", work, work / "top.v")
+        (work / "repeated.vlt").write_text(settings)
+        options = [*_VERILATE, *(_VERILATE_REPEATED if settings else ())]
+        files = (work / "repeated.vlt", work / "top.v")
+        run = _verilator(*options, "--top-module", top, "--prefix", "Vtop", "--Mdir", work, *files)
         if run.returncode:
             raise RuntimeError(f"Verilator refused {top}:\n{run.stderr}")
         with ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -148,6 +149,17 @@ def repeated_modules(source):
     names = set(re.findall(r"^module (\w+)", source, re.MULTILINE))
     instances = Counter(re.findall(r"^  (\w+) \w+ \($", source, re.MULTILINE))
     return sorted(name for name in names if instances[name] >= _REPEATED)
+
+
+def _repeated_settings(source):
+    """What Verilator is told of the repeated modules; clocks must not be public, or they would be copied."""
+    lines = []
+    for name in repeated_modules(source):
+        header = re.search(rf"^module {name} \((.*?)\);", source, re.MULTILINE | re.DOTALL)[1]
+        inputs = re.findall(r"^  input .*?(\w+),?$", header, re.MULTILINE)
+        lines.append(f'no_inline -module "{name}"')
+        lines += [f'public_flat_rw -module "{name}" -var "{port}"' for port in inputs if not port.endswith("clk")]
+    return "".join(f"{line}\n" for line in ("`verilator_config", *lines)) if lines else ""
 
 
 def _translation_units(folder):
