@@ -38,8 +38,8 @@ _VERILATE = [
     "-fno-merge-cond-motion",
 ]
 # The C++ of a module that stands in a design often is written once if it is the same for all its instances: if they are
-# not inlined, and if their inputs, being public, are not replaced by the signals that they come from. Of 32 groups three
-# remain: the first, the last and those between. (With `-fno-gate`, beside `-fno-dfg`, results were wrong.)
+# not inlined, and if their inputs, being public, are not replaced by the signals that they come from. Of 32 groups
+# three remain: the first, the last and those between. (With `-fno-gate` beside `-fno-dfg` results were wrong.)
 _REPEATED = 8
 _VERILATE_REPEATED = ["-fno-dfg", "-fno-table", "-Wno-UNOPTFLAT"]
 _SMALL_MODEL_BYTES = 1_000_000
