@@ -17,7 +17,7 @@ import subprocess
 import sys
 
 from amaranth.back import rtlil
-from amaranth.hdl import ClockSignal, Instance, ResetSignal, Shape, Value
+from amaranth.hdl import ClockSignal, Instance, ResetInserter, ResetSignal, Shape, Value
 from amaranth.hdl._ir import PortDirection
 from amaranth.lib import data, enum, stream, wiring
 
@@ -62,16 +62,17 @@ def emit(component, name, *, header=()):
     return comment + "".join("\n" + _ansi_ports(_plain_names(module, shared, taken), order) for module in modules)
 
 
-def repeated(platform, component, key=None):
+def repeated(platform, component, *, key=None, clear=None):
     """What `elaborate` makes a submodule of where a component, of type and `key`, stands many times.
 
     In Amaranth's simulator that is the component. When Verilog is emitted it is an instance of a module that is
     elaborated and written once, which saves most of the time and of the text. The key is all that the component is
-    built from, its `config` by default.
+    built from, its `config` by default. `clear` resets it like the reset of its domain; `ResetInserter` does not reach
+    into an instance.
     """
-    if not isinstance(platform, _Emission):
-        return component
-    return platform.instance(component, component.config if key is None else key)
+    if isinstance(platform, _Emission):
+        return platform.instance(component, component.config if key is None else key, clear)
+    return component if clear is None else ResetInserter(clear)(component)
 
 
 class _Emission:
@@ -82,7 +83,7 @@ class _Emission:
         self._name = name
         self._names = {}
 
-    def instance(self, component, key):
+    def instance(self, component, key, clear):
         key = type(component), key
         if key not in self._names:
             kind = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", type(component).__name__).lower()
@@ -95,7 +96,8 @@ class _Emission:
         ]
         for domain in getattr(component, "domains", ("sync",)):
             prefix = "" if domain == "sync" else f"{domain}_"
-            ports += [("i", f"{prefix}clk", ClockSignal(domain)), ("i", f"{prefix}rst", ResetSignal(domain))]
+            reset = ResetSignal(domain) if clear is None else ResetSignal(domain) | clear
+            ports += [("i", f"{prefix}clk", ClockSignal(domain)), ("i", f"{prefix}rst", reset)]
         return Instance(self._names[key], *ports)
 
 

@@ -20,8 +20,10 @@ NEEDED = {
     "pe.IntToFloat": {"width": 39},
     "pe.Scaler": {"sum_width": 39},
     "pe.ScaledAccumulator": {"sum_width": 39},
+    "systolic.ActivationFeed": {"config": preset("tiny")},
     "systolic.Group": {"config": preset("tiny")},
     "systolic.GroupArray": {"config": preset("tiny")},
+    "systolic.MatrixEngine": {"config": preset("tiny", port_mhz=450)},
     # Lanes are alike, and so are the levels of sums over beats: few of them show all there is.
     "vector.CodeMaker": {"lanes": 2},
     "vector.Epilogue": {"lanes": 2, "max_length": 8, "max_rotated": 8},

@@ -12,10 +12,12 @@ from edgeaccel.formats import FORMATS
 from edgeaccel.golden import engine as golden
 from edgeaccel.golden.array import group_words
 from edgeaccel.golden.feed import Operator
+from edgeaccel.memory.axi import Response
+from edgeaccel.memory.command import ErrorCode
 from edgeaccel.quantise import quantise
 from edgeaccel.systolic import MatrixEngine
 from edgeaccel.tiles import pack
-from sim.bench import random_stalls
+from sim.bench import StreamError, random_stalls
 from sim.memory import HBM2, IDEAL, Channel
 from sim.system import Memory, run
 
@@ -116,3 +118,59 @@ def test_one_clock(groups, stalled):
 def test_two_clocks(model):
     config = preset("tiny", groups=2, lanes=128, block=128, port_data_width=256, port_mhz=450, buffer_inputs=512)
     check(config, 71, [("int4", 200, 500), ("int8", 70, 300), ("int16", 64, 128)], model)
+
+
+def test_a_memory_error_and_a_new_start():
+    """A port's first answer is an error: it is named, nothing comes out, and after `clear` the next operator does."""
+    config = preset("tiny", buffer_inputs=512)
+    rng = np.random.default_rng(72)
+    model = replace(IDEAL, data_width=128)
+    buffer = random_buffer(rng, config)
+    matrices = [packed(rng, config, "int8", 32, 200) for _ in range(2)]
+    operators = [Operator(format="int8", inputs=200, channel_tiles=len(tiles)) for tiles in matrices]
+    data, addresses = contents(config, operators, matrices, beat_bytes=model.beat_bytes)
+    commands = golden.port_commands(config, operators, addresses)
+    expected = golden.engine_results(config, operators[1:], matrices[1:], buffer)
+    # The second operator and its commands come after the engine was cleared, in cycle 2000.
+    second = np.zeros(2501, bool)
+    second[[500, 2500]] = True
+    names = ("i_operators", *(f"i_commands__{n}" for n in range(config.groups)))
+    memories = {f"m_axi_{n}": Memory(model=model, content=port, base=BASE) for n, port in enumerate(data)}
+    memories["m_axi_0"].errors.append((addresses[0], addresses[0] + 16, "SLVERR"))
+    streams = {"i_loads": loads_of(config, buffer, event=-1), "i_operators": operators_of(config, operators)}
+    streams |= {f"i_commands__{n}": commands_of(config, port) for n, port in enumerate(commands)}
+    settings = {"streams": streams, "memories": memories, "stalls": dict.fromkeys(names, second)}
+    with pytest.raises(StreamError, match=r"nothing moves any more .* o 0 of"):
+        run(MatrixEngine(config), n_results=len(expected), hang_cycles=1500, **settings)
+    result = run(MatrixEngine(config), n_results=len(expected), inputs={"clear": {0: 0, 2000: 1, 2001: 0}}, **settings)
+    np.testing.assert_array_equal(result.results["o"]["values"], expected)
+    assert not result.outputs["errors__0"]["valid"]
+
+
+def test_the_error_is_named():
+    config = preset("tiny", buffer_inputs=512)
+    model = replace(IDEAL, data_width=128)
+    rng = np.random.default_rng(73)
+    tiles = packed(rng, config, "int8", 32, 200)
+    operator = Operator(format="int8", inputs=200, channel_tiles=len(tiles))
+    data, addresses = contents(config, [operator], [tiles], beat_bytes=model.beat_bytes)
+    memories = {f"m_axi_{n}": Memory(model=model, content=port, base=BASE) for n, port in enumerate(data)}
+    memories["m_axi_1"].errors.append((BASE + 64, BASE + 80, "DECERR"))
+    buffer = random_buffer(rng, config)
+    streams = {"i_loads": loads_of(config, buffer, event=-1), "i_operators": operators_of(config, [operator])}
+    for n, port in enumerate(golden.port_commands(config, [operator], addresses)):
+        streams[f"i_commands__{n}"] = commands_of(config, port)
+    error = {
+        "valid": 1,
+        "code": ErrorCode.RESPONSE.value,
+        "response": Response.DECERR.value,
+        "address": BASE + 64,
+        "command": 0,
+    }
+    # The first group's results of the first pass leave, and wait for no one.
+    n_results = config.tile_channels // config.vector_lanes
+    result = run(
+        MatrixEngine(config), streams=streams, memories=memories, n_results=n_results, until=("errors__1", error)
+    )
+    assert result.outputs["errors__1"] == error
+    assert not result.outputs["errors__0"]["valid"]

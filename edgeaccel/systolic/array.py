@@ -26,6 +26,8 @@ class GroupArray(wiring.Component):
     i_beats : stream of `activation_beat`
     i_words : array of streams of `word`, one for each group
     o : stream of `result_beat`
+    clear : 1 bit
+        A pulse makes all as after reset.
     """
 
     def __init__(self, config):
@@ -35,6 +37,7 @@ class GroupArray(wiring.Component):
                 "i_beats": In(stream.Signature(activation_beat(config))),
                 "i_words": In(stream.Signature(word(config))).array(config.groups),
                 "o": Out(stream.Signature(result_beat(config))),
+                "clear": In(1),
             }
         )
 
@@ -43,7 +46,7 @@ class GroupArray(wiring.Component):
         beats, results = wiring.flipped(self.i_beats), None
         for n, words in enumerate(self.i_words):
             group = Group(self.config)
-            m.submodules[f"group{n}"] = repeated(platform, group)
+            m.submodules[f"group{n}"] = repeated(platform, group, clear=self.clear)
             wiring.connect(m, beats, group.i_beats)
             wiring.connect(m, wiring.flipped(words), group.i_words)
             if results is not None:

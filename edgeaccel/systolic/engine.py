@@ -88,19 +88,18 @@ class MatrixEngine(wiring.Component):
         m = Module()
         config = self.config
         feed, array = ActivationFeed(config), GroupArray(config)
-        clearing, reset = Signal(config.groups), Signal()
-        m.d.comb += reset.eq(self.clear | clearing.any())
-        core = Module()
-        core.submodules.feed = feed
-        core.submodules.array = array
-        m.submodules.core = ResetInserter(reset)(core)
-        wiring.connect(core, feed.o, array.i_beats)
+        clearing, clear = Signal(config.groups), Signal()
+        m.submodules.feed = ResetInserter(clear)(feed)
+        m.submodules.array = array
+        wiring.connect(m, feed.o, array.i_beats)
         wiring.connect(m, wiring.flipped(self.i_loads), feed.i_loads)
         wiring.connect(m, array.o, wiring.flipped(self.o))
         m.d.comb += [
             feed.i_operators.p.eq(self.i_operators.p),
-            feed.i_operators.valid.eq(self.i_operators.valid & ~reset),
-            self.i_operators.ready.eq(feed.i_operators.ready & ~reset),
+            feed.i_operators.valid.eq(self.i_operators.valid & ~clear),
+            self.i_operators.ready.eq(feed.i_operators.ready & ~clear),
+            clear.eq(self.clear | clearing.any()),
+            array.clear.eq(clear),
             self.done.eq(feed.done),
             self.feed_error.eq(feed.error),
         ]
