@@ -19,7 +19,7 @@ from edgeaccel.golden import engine as golden
 from edgeaccel.golden.array import group_words
 from edgeaccel.golden.feed import Operator
 from edgeaccel.perf.matrix import PortMemory, predict
-from edgeaccel.systolic import Group, GroupArray, MatrixEngine
+from edgeaccel.systolic import ActivationFeed, Group, GroupArray, MatrixEngine
 from edgeaccel.verilog import emit
 
 __all__ = ["llama2_7b", "measure", "plot", "simulate"]
@@ -190,14 +190,20 @@ def measure(progress):
 
     progress.update(steps, description="cost of a group", advance=1)
     config = replace(vcu128, rows=1)
-    cost = synthesise(Group(config))
-    for name, value, unit in (
-        ("lut_per_lane", (cost.lut + cost.lut_memory) / config.lanes, "1"),
-        ("dsp", cost.dsp, "1"),
-        ("ff", cost.ff, "1"),
-        ("logic_levels", cost.levels, "1"),
+    cost, feed = (synthesise(emit(part(config), "part"), "part") for part in (Group, ActivationFeed))
+    note = f": Yosys synth_xilinx -family xcup, {config.lanes} lanes, rows=1"
+    for name, value in (
+        ("lut_per_lane", (cost.lut + cost.lut_memory) / config.lanes),
+        ("dsp", cost.dsp),
+        ("ff", cost.ff),
+        ("logic_levels", cost.levels),
     ):
-        record(f"group.{name}", value, unit, "estimated", ": Yosys synth_xilinx -family xcup, 128 lanes, rows=1")
+        record(f"group.{name}", value, "1", "estimated", note)
+    lut = config.groups * (cost.lut + cost.lut_memory) + feed.lut + feed.lut_memory
+    record(
+        "array.lut_per_lane", lut / config.groups / config.lanes, "1", "estimated", f"{note}; 32 groups and the feed"
+    )
+    record("array.dsp", config.groups * cost.dsp + feed.dsp, "1", "estimated", f"{note}; 32 groups and the feed")
     return records
 
 

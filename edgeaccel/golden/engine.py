@@ -6,7 +6,7 @@ import numpy as np
 
 from edgeaccel.golden.array import Array, operator_results, result_beats, tile_inputs
 from edgeaccel.golden.feed import Feed, aligned_tiles
-from edgeaccel.golden.memory import Command, Streamer, StreamerTiming
+from edgeaccel.golden.memory import Command, Streamer, StreamerTiming, following
 from edgeaccel.golden.timing import Pattern
 
 __all__ = ["EngineTiming", "engine_cycles", "engine_results", "port_commands", "port_words"]
@@ -118,10 +118,7 @@ def engine_cycles(
             first_hop.put(next(flags))
         for n, is_taken in enumerate(taken):
             if is_taken:
-                try:
-                    offers[n] = ports[n].send(cycle)
-                except StopIteration:
-                    offers[n] = never
+                offers[n] = following(ports[n], cycle, never)
         if given:
             results.append(cycle)
             if progress and len(results) % 1024 == 0:

@@ -155,7 +155,7 @@ class Streamer:
         offers = self.word_offers(commands, memory, timing, source=source, events=events, periods=periods)
         offer = next(offers, None)
         while offer is not None:
-            offer = _next(offers, sink.first(offer))
+            offer = following(offers, sink.first(offer))
         return StreamerTiming(*(np.array(cycles, np.int64) for cycles in vars(timing).values()))
 
     def word_offers(self, commands, memory, timing, *, source=None, events=None, periods=(1, 1)):
@@ -249,8 +249,9 @@ def _crossed(cycle, written, read):
     return cycle * written // read + 3
 
 
-def _next(generator, value):
+def following(generator, value, default=None):
+    """What a generator gives for a value sent to it, or the default at its end."""
     try:
         return generator.send(value)
     except StopIteration:
-        return None
+        return default

@@ -37,7 +37,7 @@ def activation_load(config):
     )
 
 
-def read(config):
+def buffer_read(config):
     """A word to be read: of its elements the first `keep` are activations, the others zeros; `last` of a tile."""
     return data.StructLayout({"address": range(config.buffer_words), "keep": range(config.vector_lanes + 1), "last": 1})
 
@@ -169,7 +169,7 @@ class BeatWalk(wiring.Component):
     -------
     i : stream of `operator`
         Legal ones.
-    o_reads : stream of `read`
+    o_reads : stream of `buffer_read`
     o_headers : stream of `tile_header`
         With the first read of a tile.
     done : out
@@ -181,7 +181,7 @@ class BeatWalk(wiring.Component):
         super().__init__(
             {
                 "i": In(stream.Signature(operator(config))),
-                "o_reads": Out(stream.Signature(read(config))),
+                "o_reads": Out(stream.Signature(buffer_read(config))),
                 "o_headers": Out(stream.Signature(tile_header(config))),
                 "done": Out(1),
             }
@@ -274,7 +274,7 @@ class BufferReader(Pipelined):
     def __init__(self, config, read_ports):
         self._read_ports = read_ports
         elements = activation_load(config)["elements"].shape
-        super().__init__({"i": read(config)}, data.StructLayout({"elements": elements, "last": 1}), cycles=2)
+        super().__init__({"i": buffer_read(config)}, data.StructLayout({"elements": elements, "last": 1}), cycles=2)
 
     def datapath(self, pipe, i):
         for port in self._read_ports:
