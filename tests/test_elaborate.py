@@ -33,6 +33,7 @@ NEEDED = {
     "vector.NormApplier": {"lanes": 2, "layer": True},
     "vector.NormStatistics": {"lanes": 2, "max_length": 8, "layer": True},
     "vector.OnlineSoftmax": {"lanes": 2, "max_length": 8, "chunk": 4},
+    "vector.ResultPath": {"config": preset("tiny"), "functions": ("silu",), "max_length": 8, "max_rotated": 8},
     "vector.Rotary": {"lanes": 2},
     "vector.Softmax": {"lanes": 2, "max_length": 8, "chunk": 4},
     "vector.TopK": {"lanes": 2, "k": 3},

@@ -24,6 +24,7 @@ from edgeaccel.vector.function import (
     TanhGELU,
 )
 from edgeaccel.vector.norm import Norm, NormApplier, NormStatistics
+from edgeaccel.vector.path import ResultPath
 from edgeaccel.vector.quantise import CodeMaker, KVQuantiser, ScaleFinder
 from edgeaccel.vector.reduce import VectorMaximum, VectorSum
 from edgeaccel.vector.rotary import Rotary
@@ -47,6 +48,7 @@ __all__ = [
     "Reciprocal",
     "ReciprocalSquareRoot",
     "Rectifier",
+    "ResultPath",
     "Rotary",
     "ScaleFinder",
     "SiLU",
