@@ -17,13 +17,13 @@ import subprocess
 import sys
 
 from amaranth.back import rtlil
-from amaranth.hdl import ClockSignal, Instance, ResetInserter, ResetSignal, Shape, Value
+from amaranth.hdl import ClockSignal, Instance, ResetSignal, Shape, Value
 from amaranth.hdl._ir import PortDirection
 from amaranth.lib import data, enum, stream, wiring
 
 from edgeaccel.memory import axi
 
-__all__ = ["describe_layout", "describe_ports", "emit", "find_stream", "repeated", "stream_members"]
+__all__ = ["describe_layout", "describe_ports", "emit", "find_stream", "stream_members"]
 
 _PASSES = "proc -norom; opt_expr; opt_clean; opt_dff -simple-dffe; opt_merge; opt_clean -purge; memory_collect"
 _ATTRIBUTE = re.compile(r"^ *\(\* (?!ram_style ).* \*\)\n", re.MULTILINE)
@@ -62,28 +62,15 @@ def emit(component, name, *, header=()):
     return comment + "".join("\n" + _ansi_ports(_plain_names(module, shared, taken), order) for module in modules)
 
 
-def repeated(platform, component, *, key=None, clear=None):
-    """What `elaborate` makes a submodule of where a component, of type and `key`, stands many times.
-
-    In Amaranth's simulator that is the component. When Verilog is emitted it is an instance of a module that is
-    elaborated and written once, which saves most of the time and of the text. The key is all that the component is
-    built from, its `config` by default. `clear` resets it like the reset of its domain; `ResetInserter` does not reach
-    into an instance.
-    """
-    if isinstance(platform, _Emission):
-        return platform.instance(component, component.config if key is None else key, clear)
-    return component if clear is None else ResetInserter(clear)(component)
-
-
 class _Emission:
-    """The platform that components are elaborated for when Verilog is emitted: it collects repeated parts."""
+    """The platform that components are elaborated for when Verilog is emitted: it collects what is `repeated`."""
 
     def __init__(self, name):
         self.parts = []
         self._name = name
         self._names = {}
 
-    def instance(self, component, key, clear):
+    def repeated(self, component, key, clear):
         key = type(component), key
         if key not in self._names:
             kind = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", type(component).__name__).lower()

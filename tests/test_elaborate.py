@@ -83,7 +83,7 @@ def test_readable(tmp_path):
         "edgeaccel_pe_group_datapath",
         "edgeaccel_pe_group_datapath_digits",
         "edgeaccel_pe_group_datapath_results",
-        "edgeaccel_pe_group_datapath_row0",
+        "edgeaccel_pe_group_datapath_row_sums",
     ]
     header = text[text.index("module edgeaccel_pe_group_datapath (") : text.index(");")]
     ports = re.findall(r"^  (input|output) (?:wire|reg) (?:\[(\d+):0\] )?(\w+)", header, re.MULTILINE)

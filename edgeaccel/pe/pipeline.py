@@ -170,6 +170,7 @@ class Pipelined(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
+        self._platform = platform
         inputs = [getattr(self, name) for name in self._inputs]
         payloads = [i.payload for i in inputs]
 

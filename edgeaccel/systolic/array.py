@@ -4,9 +4,9 @@ from amaranth.hdl import Module
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
+from edgeaccel.repeated import repeated
 from edgeaccel.systolic.beat import activation_beat, result_beat, word
 from edgeaccel.systolic.group import Group
-from edgeaccel.verilog import repeated
 
 __all__ = ["GroupArray"]
 

@@ -6,11 +6,11 @@ from amaranth.lib.wiring import In, Out
 
 from edgeaccel.memory.command import StreamerError
 from edgeaccel.memory.streamer import TileStreamer
+from edgeaccel.repeated import repeated
 from edgeaccel.systolic.array import GroupArray
 from edgeaccel.systolic.beat import result_beat
 from edgeaccel.systolic.feed import ActivationFeed, activation_load
 from edgeaccel.systolic.operator import FeedError, operator
-from edgeaccel.verilog import repeated
 
 __all__ = ["MatrixEngine"]
 

@@ -12,14 +12,15 @@ from amaranth.utils import exact_log2
 
 from edgeaccel.pe.float import FP32
 from edgeaccel.queue import Queue
+from edgeaccel.repeated import repeated
 from edgeaccel.systolic.beat import result_beat
 from edgeaccel.vector.beat import fields_of
 from edgeaccel.vector.epilogue import Epilogue
-from edgeaccel.verilog import repeated
 
 __all__ = ["ResultCutter", "ResultPath"]
 
 BEATS = 2  # as many as one beat a cycle needs
+BY_ROW = ("elements", "factor")  # what a beat has for each row; the rest is the same in all
 
 
 def _of_rows(shape, config):
@@ -43,6 +44,7 @@ class ResultCutter(wiring.Component):
     Members
     -------
     i : stream of `result_beat`
+        `last` does not count: passes end where they will.
     i_steps : stream of {channels, and the fields of `steps`}
         One for each vector, taken with the last beat of its last tile.
     o : stream of {elements: FP32 codes x lanes x rows, keep: a bit a lane, last: 1, and the fields of `steps`}
@@ -128,8 +130,8 @@ class ResultPath(wiring.Component):
     o_statistics : stream of what `NormStatistics` gives x rows
         One for each vector with `statistics`.
     latency : int
-        From a beat of `i` to one of `o`, if nothing stalls: 40 cycles and those of the functions. Half-split, as many
-        more as half of `rotated` has beats.
+        From a beat of `i` to one of `o`, if nothing stalls: that of the functions + 38 cycles. Half-split, the first
+        result waits for the beat that is half of `rotated` further.
 
     Raises
     ------
@@ -178,8 +180,8 @@ class ResultPath(wiring.Component):
         beat, o = beats.o.p, self.o
         for n, row in enumerate(self.rows):
             m.submodules[f"row{n}"] = repeated(platform, row, key=tuple(self._settings.items()))
-            m.d.comb += [row.i.p[name].eq(beat[name]) for name in row.i.p.shape().members if name not in _BY_ROW]
-            m.d.comb += [row.i.p[name].eq(beat[name][n]) for name in _BY_ROW]
+            m.d.comb += [row.i.p[name].eq(beat[name]) for name in row.i.p.shape().members if name not in BY_ROW]
+            m.d.comb += [row.i.p[name].eq(beat[name][n]) for name in BY_ROW]
             m.d.comb += [
                 row.i_bias.p.eq(self.i_bias.p),
                 row.i_table.p.eq(self.i_table.p),
@@ -202,6 +204,3 @@ class ResultPath(wiring.Component):
 
     def _outputs(self, row):
         return [(self.o, row.o), (self.o_statistics, row.o_statistics)]
-
-
-_BY_ROW = ("elements", "factor")
