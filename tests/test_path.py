@@ -21,6 +21,7 @@ from edgeaccel.golden.path import cut, path_cycles
 from edgeaccel.golden.timing import Pattern
 from edgeaccel.systolic import GroupArray
 from edgeaccel.vector import Function, FunctionUnit, ResultPath
+from edgeaccel.vector.path import ResultCutter
 from sim.bench import random_stalls, run
 from sim.vectors import codes, generator, random_codes, random_lengths
 
@@ -189,6 +190,37 @@ def test_amaranth():
     check("amaranth", 180, 20, NARROW, **SIZES)
 
 
+@pytest.mark.parametrize("stalled", [True, False])
+@pytest.mark.parametrize("lanes", [1, 4, 8])
+def test_cutter(lanes, stalled):
+    """A tile has eight beats, or two, or one, none of which is then dropped."""
+    rng = generator(185)
+    config = preset("tiny", vector_lanes=lanes)
+    cutter = ResultCutter(config, {"number": 16}, max_length=20)
+    lengths = np.append(rng.integers(1, 21, 40), [1, 20, 8, 16])
+    n_channels = (-(-lengths // config.tile_channels)).sum() * config.tile_channels
+    results = random_codes(rng, n_channels * config.rows).reshape(-1, config.rows)
+    values = result_beats(config, results)
+    inputs = {
+        "i": {"values": values, "last": rng.integers(0, 2, len(values))},
+        "i_steps": {"channels": lengths, "number": np.arange(len(lengths))},
+    }
+    stalls = random_stalls(rng, cutter, 2 * len(values)) if stalled else {}
+    vectors = cut(results, lengths, config.tile_channels)
+    beats = golden_vector.beats([vector[0] for vector in vectors], lanes, 20)
+    result = run(cutter, "amaranth", inputs, len(beats["last"]), stalls=stalls)
+    out = result.results["o"]
+    for name in ("keep", "last"):
+        np.testing.assert_array_equal(out[name], beats[name])
+    np.testing.assert_array_equal(out["number"], np.repeat(np.arange(len(lengths)), -(-lengths // lanes)))
+    for row in range(config.rows):
+        kept = golden_vector.beats([vector[row] for vector in vectors], lanes, 20)["elements"]
+        held = out["keep"][:, None] >> np.arange(lanes) & 1 != 0
+        np.testing.assert_array_equal(out["elements"][:, row][held], kept[held])
+    if not stalled:
+        np.testing.assert_array_equal(result.cycles["i"], np.arange(len(values)))
+
+
 @pytest.mark.slow
 def test_verilog():
     """Any steps under stalls, and one, none or all of them at line rate."""
@@ -199,10 +231,8 @@ def test_verilog():
 
 
 @pytest.mark.slow
-def test_other_rows():
-    """LayerNorm's statistics of three rows; and beats of a whole tile, of which none is dropped."""
+def test_layer_norm_of_three_rows():
     check("verilated", 184, 200, preset("tiny", vector_lanes=2, rows=3), **SIZES, layer=True)
-    check("verilated", 185, 200, preset("tiny", vector_lanes=8, rows=1), max_length=24, max_rotated=16)
 
 
 @pytest.mark.slow
