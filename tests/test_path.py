@@ -235,11 +235,6 @@ def test_layer_norm_of_three_rows():
     check("verilated", 184, 200, preset("tiny", vector_lanes=2, rows=3), **SIZES, layer=True)
 
 
-@pytest.mark.slow
-def test_full_size():
-    check("verilated", 186, 60, preset("vcu128"), max_length=4096, max_rotated=128)
-
-
 OPERATORS = [
     # format, channels, inputs, channels of its vectors, steps of each
     ("int4", 60, 64, [60], ("factor", "residual", "statistics")),
