@@ -100,8 +100,16 @@ def test_some_of_the_groups(engine):
     check(config, engine, 55, operators, stalled=False)
 
 
-@pytest.mark.parametrize("rows", [1, pytest.param(3, marks=pytest.mark.slow)])
-def test_several_scalers(rows):
+def test_two_scalers():
+    """Words that complete two block sums each."""
+    config = preset("tiny", lanes=64, formats=("int4", "int8", "mxfp4"))
+    assert config.scalers == 2
+    check(config, "amaranth", 52, [("mxfp4", 70, 200), ("int4", 40, 100), ("int8", 10, 32), ("mxfp4", 16, 33)])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rows", [1, 3])
+def test_four_scalers(rows):
     """With 128 lanes MXFP4 completes four block sums a cycle."""
     config = preset("vu9p", groups=2, rows=rows, formats=("int4", "int8", "mxfp4"))
     assert config.scalers == 4
