@@ -43,7 +43,7 @@ def random_operator(rng, config, format, n_channels, n_inputs, *, n_rows=None, f
     )
 
 
-def check(config, engine, seed, operators, *, stalled=True):
+def check(config, engine, seed, operators, *, stalled=True, closed=None):
     """Run operators in a row: (format, channels, inputs) each, and the groups if not all take part."""
     print(f"seed {seed}")
     rng = np.random.default_rng(seed)
@@ -56,6 +56,7 @@ def check(config, engine, seed, operators, *, stalled=True):
     words = [np.concatenate([part[1][n] for part in parts]) for n in range(config.groups)]
     results = np.concatenate([part[2] for part in parts])
     stalls = random_stalls(rng, array, 2 * len(beats["last"]), share=0.8) if stalled else {}
+    stalls |= closed or {}
 
     codes = {f"i_words__{n}": _codes(group) for n, group in enumerate(words)}
     expected = golden.result_beats(config, results)
@@ -98,6 +99,14 @@ def test_some_of_the_groups(engine):
     operators = [("int8", 16, 32, group) for group in 3 * halves]
     check(config, engine, 54, [("int4", 40, 64), *operators, ("int16", 25, 40)])
     check(config, engine, 55, operators, stalled=False)
+
+
+@pytest.mark.parametrize("port", [0, 1])
+def test_a_port_that_waits_long(port):
+    """Its group's store fills up, and the hop before it; nothing is lost."""
+    config = preset("tiny")
+    closed = {f"i_words__{port}": np.arange(600) >= 500}
+    check(config, "amaranth", 56, [("int8", 16, 500)], stalled=False, closed=closed)
 
 
 def test_two_scalers():
