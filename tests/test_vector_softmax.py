@@ -9,7 +9,8 @@ import pytest
 
 from edgeaccel.golden import softmax as golden
 from edgeaccel.golden.float import decode
-from edgeaccel.vector.softmax import OnlineSoftmax, ScoreScaler, Softmax, SoftmaxSum
+from edgeaccel.vector.chunk import ScoreScaler
+from edgeaccel.vector.softmax import OnlineSoftmax, Softmax, SoftmaxSum
 from sim.bench import random_stalls, run
 from sim.vectors import codes, generator, patterns, traffic
 
