@@ -3,6 +3,9 @@
 import ml_dtypes
 import numpy as np
 import pytest
+from amaranth.hdl import Module, Signal
+from amaranth.lib import wiring
+from amaranth.lib.wiring import Out
 
 from edgeaccel.config import preset
 from edgeaccel.formats import FORMATS
@@ -15,6 +18,27 @@ from sim.system import run
 
 ALL = tuple(FORMATS)
 TYPES = {"fp16": np.float16, "bf16": ml_dtypes.bfloat16, "fp32": np.float32}
+
+
+class Watched(wiring.Component):
+    """A feed, and in which cycle it was `done` the last time, and how often."""
+
+    def __init__(self, config):
+        self.feed = ActivationFeed(config)
+        members = {name: member for name, member in self.feed.signature.members.items() if name != "done"}
+        super().__init__(members | {"n_done": Out(8), "done_at": Out(32)})
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.feed = feed = self.feed
+        for name in ("i_loads", "i_operators", "o"):
+            wiring.connect(m, getattr(feed, name), wiring.flipped(getattr(self, name)))
+        cycle = Signal(32)
+        m.d.comb += self.error.eq(feed.error)
+        m.d.sync += cycle.eq(cycle + 1)
+        with m.If(feed.done):
+            m.d.sync += [self.n_done.eq(self.n_done + 1), self.done_at.eq(cycle)]
+        return m
 
 
 def loads_of(config, buffer, *, event):
@@ -49,7 +73,7 @@ def check(config, seed, operators, *, stalled=True):
     """Load the buffer, then run operators, the first of which waits for the last load."""
     print(f"seed {seed}")
     rng = np.random.default_rng(seed)
-    feed = ActivationFeed(config)
+    feed = Watched(config)
     buffer = random_buffer(rng, config)
     last = config.buffer_words - 1
     operators = [Operator(**operator, wait=n == 0) for n, operator in enumerate(operators)]
@@ -68,6 +92,7 @@ def check(config, seed, operators, *, stalled=True):
     cycles = golden.feed_cycles(config, operators, stalls, events=[last])
     for name in ("i_operators", "o"):
         np.testing.assert_array_equal(result.cycles[name], cycles[name], err_msg=name)
+    assert (result.outputs["n_done"], result.outputs["done_at"]) == (len(operators), cycles["done"][-1])
     beats = result.results["o"]
     is_finite = (expected["nans"][:, None] >> np.arange(config.rows)) & 1 == 0
     for name, values in expected.items():

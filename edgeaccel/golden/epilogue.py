@@ -8,9 +8,10 @@ from edgeaccel.golden import function, norm, rotary
 from edgeaccel.golden.elastic import Move, Source, pipe, run
 from edgeaccel.golden.float import add, multiply
 
-__all__ = ["Steps", "epilogue", "epilogue_cycles"]
+__all__ = ["OPERANDS", "Steps", "epilogue", "epilogue_cycles", "steps_net"]
 
 ADDER, MULTIPLIER = 5, 5  # register stages
+OPERANDS = ("i_bias", "i_table", "i_factors", "i_residual")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -72,23 +73,40 @@ def epilogue_cycles(flags, roles, patterns, *, functions, lanes, max_length, max
     -------
     dict of int64 arrays, by the names of the streams
     """
+    streams = {name: Source(patterns[name]) for name in ("i", *OPERANDS)}
+    scaler, moves = steps_net(
+        flags,
+        roles,
+        streams,
+        patterns,
+        functions=functions,
+        lanes=lanes,
+        max_length=max_length,
+        max_rotated=max_rotated,
+        layer=layer,
+    )
     turns = len(flags["last"])
-    streams = {name: Source(patterns[name]) for name in ("i", "i_bias", "i_table", "i_factors", "i_residual")}
+    entry = Move([streams["i"]], [scaler], choices=[(streams["i_bias"], flags["bias"])], turns=turns)
+    cycles = run([entry, *moves])
+    taken = {name: np.array(source.takes, np.int64) for name, source in streams.items()}
+    return taken | {"o": cycles[-2], "o_statistics": cycles[-1]}
+
+
+def steps_net(flags, roles, streams, patterns, *, functions, lanes, max_length, max_rotated, layer):
+    """The first steps' pipe, which a beat enters with its bias, and the moves from there on, `o` and statistics last.
+
+    Arguments as of `epilogue_cycles`; `streams` are the sources of the operands by name.
+    """
     scaler = pipe(MULTIPLIER + 1 + ADDER + 1)
     finisher = pipe(function.latency(functions) + 1 + MULTIPLIER + 1 + ADDER)
     statistics = pipe(norm.statistics_latency(lanes, max_length, layer=layer))
     turning = rotary.Stage(roles, streams["i_table"], lanes=lanes, max_rotated=max_rotated)
     wanted = flags["statistics"] & flags["last"]
     operands = [(streams[f"i_{name}"], flags[name]) for name in ("factors", "residual")]
-    cycles = run(
-        [
-            Move([streams["i"]], [scaler], choices=[(streams["i_bias"], flags["bias"])], turns=turns),
-            Move([scaler], turning.entry),
-            *turning.moves,
-            Move([turning.exit], [finisher], choices=operands),
-            Move([finisher], [(statistics, wanted)], turns=turns, sink=patterns["o"]),
-            Move([statistics], [], turns=int(wanted.sum()), sink=patterns["o_statistics"]),
-        ]
-    )
-    taken = {name: np.array(source.takes, np.int64) for name, source in streams.items()}
-    return taken | {"o": cycles[-2], "o_statistics": cycles[-1]}
+    return scaler, [
+        Move([scaler], turning.entry),
+        *turning.moves,
+        Move([turning.exit], [finisher], choices=operands),
+        Move([finisher], [(statistics, wanted)], turns=len(wanted), sink=patterns["o"]),
+        Move([statistics], [], turns=int(wanted.sum()), sink=patterns["o_statistics"]),
+    ]

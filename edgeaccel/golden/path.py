@@ -2,12 +2,11 @@
 
 import numpy as np
 
-from edgeaccel.golden import function, norm, rotary
-from edgeaccel.golden.elastic import Move, Source, pipe, queue, run
+from edgeaccel.golden.elastic import Move, Source, queue, run
+from edgeaccel.golden.epilogue import OPERANDS, steps_net
 
 __all__ = ["cut", "path_cycles"]
 
-ADDER, MULTIPLIER = 5, 5  # register stages
 BEATS = 2  # that wait in front of the epilogue
 
 
@@ -51,25 +50,21 @@ def path_cycles(lengths, flags, roles, patterns, config, *, functions, max_lengt
         kept.append(place < n_beats)
         ends.append(place == place[-1])
     kept, ends = np.concatenate(kept), np.concatenate(ends)
-    inputs = ("i", "i_steps", "i_bias", "i_table", "i_factors", "i_residual")
-    streams = {name: Source(patterns[name]) for name in inputs}
+    streams = {name: Source(patterns[name]) for name in ("i", "i_steps", *OPERANDS)}
     beats = queue(BEATS)
-    scaler = pipe(MULTIPLIER + 1 + ADDER + 1)
-    finisher = pipe(function.latency(functions) + 1 + MULTIPLIER + 1 + ADDER)
-    statistics = pipe(norm.statistics_latency(lanes, max_length, layer=layer))
-    turning = rotary.Stage(roles, streams["i_table"], lanes=lanes, max_rotated=max_rotated)
-    wanted = flags["statistics"] & flags["last"]
-    operands = [(streams[f"i_{name}"], flags[name]) for name in ("factors", "residual")]
-    cycles = run(
-        [
-            Move([streams["i"], (streams["i_steps"], ends)], [(beats, kept)], turns=len(kept)),
-            Move([beats], [scaler], choices=[(streams["i_bias"], flags["bias"])]),
-            Move([scaler], turning.entry),
-            *turning.moves,
-            Move([turning.exit], [finisher], choices=operands),
-            Move([finisher], [(statistics, wanted)], turns=len(wanted), sink=patterns["o"]),
-            Move([statistics], [], turns=int(wanted.sum()), sink=patterns["o_statistics"]),
-        ]
+    scaler, moves = steps_net(
+        flags,
+        roles,
+        streams,
+        patterns,
+        functions=functions,
+        lanes=lanes,
+        max_length=max_length,
+        max_rotated=max_rotated,
+        layer=layer,
     )
+    cutter = Move([streams["i"], (streams["i_steps"], ends)], [(beats, kept)], turns=len(kept))
+    entry = Move([beats], [scaler], choices=[(streams["i_bias"], flags["bias"])])
+    cycles = run([cutter, entry, *moves])
     taken = {name: np.array(source.takes, np.int64) for name, source in streams.items()}
     return taken | {"o": cycles[-2], "o_statistics": cycles[-1]}

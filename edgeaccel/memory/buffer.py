@@ -5,12 +5,18 @@ from amaranth.lib import stream, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
-__all__ = ["StreamBuffer"]
+__all__ = ["StreamBuffer", "memory_attributes"]
 
 # From this depth on a row costs less in UltraRAM (4096 rows of 72 bits, and no initial content) than in block RAM.
 _ULTRA_ROWS = 2048
 # Up to this depth a memory is left to look like any other: it becomes LUT RAM, and its Verilog is short.
 _PLAIN_ROWS = 32
+
+
+def memory_attributes(rows):
+    """Attributes of a memory of so many rows, whose content does not count before it is written."""
+    attributes = {"no_init": 1} if rows > _PLAIN_ROWS else {}
+    return attributes | ({"ram_style": "ultra"} if rows >= _ULTRA_ROWS else {})
 
 
 class StreamBuffer(wiring.Component):
@@ -43,9 +49,7 @@ class StreamBuffer(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        attributes = {"no_init": 1} if self.rows > _PLAIN_ROWS else {}
-        if self.rows >= _ULTRA_ROWS:
-            attributes["ram_style"] = "ultra"
+        attributes = memory_attributes(self.rows)
         m.submodules.storage = storage = Memory(shape=self.shape, depth=self.rows, init=[], attrs=attributes)
         write_port = storage.write_port()
         read_port = storage.read_port()

@@ -11,6 +11,7 @@ from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
+from edgeaccel.memory.buffer import memory_attributes
 from edgeaccel.pe import float as pe_float
 from edgeaccel.pe.align import BlockAligner
 from edgeaccel.pe.digit import is_format
@@ -22,7 +23,6 @@ from edgeaccel.systolic.operator import FeedError, OperatorGate, operator
 __all__ = ["ActivationFeed", "BeatWalk", "BufferReader", "activation_load"]
 
 HEADERS = 8  # tiles on their way through the aligners
-_ULTRA_WORDS = 2048  # from here on a word costs less in UltraRAM than in block RAM
 
 
 def activation_load(config):
@@ -102,7 +102,7 @@ class ActivationFeed(wiring.Component):
             self.done.eq(walk.done),
         ]
 
-        attributes = {"no_init": 1} | ({"ram_style": "ultra"} if config.buffer_words >= _ULTRA_WORDS else {})
+        attributes = memory_attributes(config.buffer_words)
         loads, read_ports = self.i_loads, []
         for row, elements in enumerate(loads.p.elements):
             memory = Memory(shape=elements.shape(), depth=config.buffer_words, init=[], attrs=attributes)
