@@ -109,13 +109,13 @@ def engine_cycles(
     n_tiles = sum(operator.channel_tiles for operator in operators)
     n_results = n_tiles * config.tile_channels // config.vector_lanes
     first_hop = array.groups[0].hop
-    results, flags = [], _flags(config, operators)
+    results = []
     for cycle in range(max_cycles):
         array.begin(cycle)
         feed.begin(cycle)
         taken, given = array.step(cycle, [offer <= cycle for offer in offers], sink.first(cycle) == cycle)
-        if feed.step(cycle, first_hop.has_room):
-            first_hop.put(next(flags))
+        if (beat := feed.step(cycle, first_hop.has_room)) is not None:
+            first_hop.put(beat)
         for n, is_taken in enumerate(taken):
             if is_taken:
                 offers[n] = following(ports[n], cycle, never)
@@ -130,25 +130,3 @@ def engine_cycles(
         np.array(results),
         [StreamerTiming(*(np.array(cycles, np.int64) for cycles in vars(timing).values())) for timing in timings],
     )
-
-
-def _flags(config, operators):
-    """Beats of the operators, as `Array` takes them."""
-    for operator in operators:
-        width = tile_inputs(config, operator.format)
-        per_tile = width // config.vector_lanes
-        n_input_tiles = -(-operator.inputs // width)
-        for first in range(0, operator.channel_tiles, operator.groups(config)):
-            take = min(operator.groups(config), operator.channel_tiles - first)
-            for tile in range(n_input_tiles):
-                for beat in range(per_tile):
-                    yield (
-                        operator.first_group,
-                        take,
-                        False,
-                        beat == per_tile - 1,
-                        tile == 0,
-                        tile == n_input_tiles - 1,
-                        tile == 0 and beat == 0,
-                        operator.format,
-                    )

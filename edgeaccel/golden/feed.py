@@ -2,6 +2,7 @@
 
 from collections import deque
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 
@@ -78,7 +79,7 @@ def feed_beats(config, operators, buffer):
 
 
 class Feed:
-    """The feed cycle by cycle; it knows only when beats go, not what is in them.
+    """The feed cycle by cycle; of the beats it knows only the flags.
 
     Parameters
     ----------
@@ -96,12 +97,12 @@ class Feed:
         self.source = Source(len(operators), source)
         self.events = deque(sorted(events))
         self.n_events = 0
-        self.held = self.reads = None
+        self.held, self.reads, self.starts_tile = None, deque(), True
         finder_latency = int(np.ceil(np.log2(config.vector_lanes))) + 2
         waiting = max(tile_inputs(config, name) for name in config.formats) // config.vector_lanes + finder_latency
         self.headers = _Queue(HEADERS)
         self.reader = _Pipe(READER_LATENCY, READER_CREDITS)
-        self.read_ends = deque()
+        self.read = deque()
         self.beats = _Queue(waiting)
         self.finder = _Pipe(finder_latency, waiting)
         self.shifter = _Pipe(ALIGNER_DEPTH + 1)
@@ -115,45 +116,41 @@ class Feed:
             pipe.begin(cycle)
 
     def step(self, cycle, has_room):
-        """What happens in a cycle; whether a beat leaves, if the array has room for one."""
-        leaves = self.shifter.has_result and self.headers.head is not None and has_room
-        if leaves:
+        """What happens in a cycle; the beat that leaves, if one does, as `Array` takes it: only if there is room."""
+        leaves = None
+        if self.shifter.has_result and self.headers.head is not None and has_room:
             self.shifter.give()
-            if self.shifted.popleft():
+            leaves = self.shifted.popleft()
+            if _is_last(leaves):
                 self.headers.get()
         if self.beats.head is not None and self.finder.has_result and self.shifter.has_credit:
-            last = self.beats.get()
+            beat = self.beats.get()
             self.shifter.take(cycle, True)
-            self.shifted.append(last)
-            if last:
+            self.shifted.append(beat)
+            if _is_last(beat):
                 self.finder.give()
         if self.reader.has_result and self.beats.has_room and self.finder.has_credit:
             self.reader.give()
-            last = self.read_ends.popleft()
-            self.beats.put(last)
-            self.finder.take(cycle, last)
+            beat = self.read.popleft()
+            self.beats.put(beat)
+            self.finder.take(cycle, _is_last(beat))
         self._walk(cycle)
         return leaves
 
     def _walk(self, cycle):
         is_taken = self.held is None and self.source.offers(cycle)
-        done = False
-        if self.reads is not None:
-            starts_tile, ends_tile, done = self.reads[0]
-            if self.reader.has_credit and (self.headers.has_room or not starts_tile):
-                self.reads.popleft()
-                self.reader.take(cycle, True)
-                self.read_ends.append(ends_tile)
-                if starts_tile:
-                    self.headers.put(True)
-                if done:
-                    self.done.append(cycle)
-                    self.reads = None
-            else:
-                done = False
-        if self.held is not None and (self.reads is None) and (not self.held.wait or self.n_events):
+        if self.reads and self.reader.has_credit and (self.headers.has_room or not self.starts_tile):
+            beat = self.reads.popleft()
+            self.reader.take(cycle, True)
+            self.read.append(beat)
+            if self.starts_tile:
+                self.headers.put(True)
+            self.starts_tile = _is_last(beat)
+            if not self.reads:
+                self.done.append(cycle)
+        if self.held is not None and not self.reads and (not self.held.wait or self.n_events):
             self.n_events -= self.held.wait
-            self.reads = self._list_reads(self.held)
+            self.reads = deque(operator_flags(self.config, self.held))
             self.held = None
         if is_taken:
             self.held = self.operators[len(self.source.taken)]
@@ -162,12 +159,23 @@ class Feed:
             self.n_events += 1
             self.events.popleft()
 
-    def _list_reads(self, operator):
-        """(starts a tile, ends it, is the operator's last) of each read."""
-        width = tile_inputs(self.config, operator.format)
-        per_tile = width // self.config.vector_lanes
-        n_reads = -(-operator.inputs // width) * per_tile * -(-operator.channel_tiles // operator.groups(self.config))
-        return deque((n % per_tile == 0, n % per_tile == per_tile - 1, n == n_reads - 1) for n in range(n_reads))
+
+def operator_flags(config, operator):
+    """The beats of an operator in order, as `Array` takes them."""
+    width = tile_inputs(config, operator.format)
+    per_tile = width // config.vector_lanes
+    n_input_tiles, n_groups = -(-operator.inputs // width), operator.groups(config)
+    for first in range(0, operator.channel_tiles, n_groups):
+        take = min(n_groups, operator.channel_tiles - first)
+        for tile, beat in product(range(n_input_tiles), range(per_tile)):
+            begins, ends = tile == 0, tile == n_input_tiles - 1
+            last, pass_start = beat == per_tile - 1, begins and beat == 0
+            yield (operator.first_group, take, False, last, begins, ends, pass_start, operator.format)
+
+
+def _is_last(beat):
+    """Whether the beat is the last of its tile."""
+    return beat[3]
 
 
 def feed_cycles(config, operators, stalls, *, events=(), max_cycles=10**7):
@@ -184,11 +192,11 @@ def feed_cycles(config, operators, stalls, *, events=(), max_cycles=10**7):
     """
     feed = Feed(config, operators, Pattern(stalls.get("i_operators", ())), events)
     sink = Pattern(stalls.get("o", ()))
-    n_beats = sum(len(feed._list_reads(operator)) for operator in operators)
+    n_beats = sum(1 for operator in operators for _ in operator_flags(config, operator))
     left = []
     for cycle in range(max_cycles):
         feed.begin(cycle)
-        if feed.step(cycle, sink.first(cycle) == cycle):
+        if feed.step(cycle, sink.first(cycle) == cycle) is not None:
             left.append(cycle)
             if len(left) == n_beats:
                 break
