@@ -1,0 +1,1 @@
+"""Attention over a quantised KV cache, chunk by chunk."""
