@@ -1,0 +1,135 @@
+"""The tokenizer of llama2.c: pieces of text with scores, joined pair by pair.
+
+The file holds a little-endian int32, the length of the longest piece, then for each token a float32 score, an int32
+length and so many bytes. Tokens 1 and 2 begin and end a text; pieces "<0x00>" to "<0xFF>" stand for single bytes.
+"""
+
+import re
+import struct
+from pathlib import Path
+
+from edgeaccel.checkpoint.model import CheckpointError
+
+__all__ = ["Tokenizer", "load"]
+
+BOS, EOS = 1, 2
+BYTE = re.compile(rb"<0x([0-9A-F]{2})>")
+
+
+class Tokenizer:
+    """Text to tokens and back.
+
+    Parameters
+    ----------
+    pieces : list of bytes
+    scores : list of float
+        Of two pairs of neighbours that could be joined, the one with the higher score of the joined piece is.
+    """
+
+    def __init__(self, pieces, scores):
+        self.pieces, self.scores = list(pieces), list(scores)
+        self._tokens = {}
+        self._bytes = {}
+        for token, piece in enumerate(self.pieces):
+            self._tokens.setdefault(piece, token)
+            if match := BYTE.fullmatch(piece):
+                self._bytes.setdefault(int(match[1], 16), token)
+
+    def __len__(self):
+        return len(self.pieces)
+
+    def encode(self, text: str, *, bos: bool = True, eos: bool = False) -> list[int]:
+        """Tokens of a text; one that is not empty gets a space before it.
+
+        Raises
+        ------
+        ValueError
+            If a character is no piece, and its bytes are none either.
+        """
+        tokens = [self._character(character) for character in (" " + text if text else "")]
+        tokens = [token for character in tokens for token in character]
+        while (place := self._best_pair(tokens)) is not None:
+            tokens[place : place + 2] = [self._tokens[self._joined(tokens, place)]]
+        return [BOS] * bos + tokens + [EOS] * eos
+
+    def decode(self, tokens) -> str:
+        """Text of tokens; those that begin and end a text have none, and the first after a beginning no space."""
+        text, before = b"", None
+        for token in tokens:
+            if not 0 <= token < len(self.pieces):
+                raise ValueError(f"token must be 0 to {len(self.pieces) - 1}, not {token!r}")
+            piece = self.pieces[token]
+            if token in (BOS, EOS):
+                piece = b""
+            elif match := BYTE.fullmatch(piece):
+                piece = bytes([int(match[1], 16)])
+            elif before == BOS:
+                piece = piece.removeprefix(b" ")
+            text += piece
+            before = token
+        return text.decode("utf-8", "replace")
+
+    def _character(self, character):
+        code = character.encode("utf-8", "surrogatepass")
+        if code in self._tokens:
+            return [self._tokens[code]]
+        if any(byte not in self._bytes for byte in code):
+            raise ValueError(f"the vocabulary has neither {character!r} nor the pieces of its bytes; leave it out")
+        return [self._bytes[byte] for byte in code]
+
+    def _joined(self, tokens, place):
+        return self.pieces[tokens[place]] + self.pieces[tokens[place + 1]]
+
+    def _best_pair(self, tokens):
+        """The first of the pairs whose joined piece has the highest score."""
+        found = [self._tokens.get(self._joined(tokens, place)) for place in range(len(tokens) - 1)]
+        places = [place for place, token in enumerate(found) if token is not None]
+        return max(places, key=lambda place: self.scores[found[place]], default=None)
+
+
+def load(path, vocab_size: int) -> Tokenizer:
+    """The tokenizer in a file.
+
+    Parameters
+    ----------
+    path : path
+    vocab_size : int
+        Tokens of the model that it belongs to; the file does not say.
+
+    Raises
+    ------
+    CheckpointError
+        A file that ends early, has other tokens than the model, or lengths that cannot be.
+    """
+    path = Path(path)
+    data = path.read_bytes()
+    if len(data) < 4:
+        raise CheckpointError(f"{path}: {len(data)} bytes, but the length of the longest piece alone is 4")
+    (longest,) = struct.unpack_from("<i", data)
+    place = 4
+    pieces, scores = [], []
+    for token in range(vocab_size):
+        if place == len(data):
+            raise CheckpointError(
+                f"{path}: {token} tokens, but the model has {vocab_size}; take the tokenizer that it was trained with"
+            )
+        if place + 8 > len(data):
+            raise CheckpointError(f"{path}: ends within token {token} of {vocab_size}; get the file anew")
+        score, length = struct.unpack_from("<fi", data, place)
+        place += 8
+        if not 0 <= length <= longest or score != score:
+            raise CheckpointError(
+                f"{path}: token {token} has a length of {length} and a score of {score}, at byte {place - 8}, but the"
+                f" longest piece is {longest}; is it a tokenizer of llama2.c?"
+            )
+        if place + length > len(data):
+            raise CheckpointError(f"{path}: ends within token {token} of {vocab_size}; get the file anew")
+        pieces.append(data[place : place + length])
+        scores.append(score)
+        place += length
+    if place != len(data):
+        raise CheckpointError(
+            f"{path}: {len(data) - place} bytes after token {vocab_size - 1}, the model's last; take the tokenizer"
+            " that it was trained with"
+        )
+    return Tokenizer(pieces, scores)
