@@ -10,6 +10,7 @@ from types import SimpleNamespace
 
 from amaranth.hdl import Cat, Const, Mux, Signal, signed
 from amaranth.lib import data
+from amaranth.lib.memory import Memory
 from amaranth.utils import ceil_log2
 
 from edgeaccel.pe.float import FP32
@@ -28,8 +29,10 @@ __all__ = [
     "ChunkMaximum",
     "ChunkPowers",
     "ScoreScaler",
+    "chunk_fields",
     "chunk_powers",
     "power_beat",
+    "scaled",
     "shift_between",
 ]
 
@@ -38,9 +41,9 @@ SHIFT_WIDTH = 8  # by 2**255 nothing is left of a sum
 SHIFT_CYCLES = 6  # of `shift_between`
 
 
-def _score_beat(lanes):
-    """Scores to base 2, and where a chunk ends."""
-    return vector_beat(lanes, ends_chunk=1)
+def chunk_fields(slots=1):
+    """Of a beat of scores: whether it ends a chunk, and which running maximum that is for; `first` begins it anew."""
+    return {"ends_chunk": 1, "first": 1, "slot": range(slots)}
 
 
 def power_beat(lanes):
@@ -66,8 +69,8 @@ class ScoreScaler(Elementwise):
     Members
     -------
     i : stream of vector beats with factor: FP32 code, count: positions that are valid
-    o : stream of vector beats with ends_chunk: 1
-        Lanes without an element count as masked.
+    o : stream of vector beats with ends_chunk: 1, first: 1, slot: 0 bits, as `ChunkMaximum` takes them
+        Lanes without an element count as masked. The first chunk of a row is `first`.
     latency : int
         6 cycles.
 
@@ -84,25 +87,33 @@ class ScoreScaler(Elementwise):
         self._chunk_beats = chunk // lanes
         self._multiplier = FloatMultiplier()
         i = vector_beat(lanes, factor=FP32.width, count=range(max_length + 1))
-        super().__init__(lanes, {"i": i}, cycles=self._multiplier.latency - 1, fields={"ends_chunk": 1})
+        super().__init__(lanes, {"i": i}, cycles=self._multiplier.latency - 1, fields=chunk_fields())
 
     def datapath(self, pipe, i):
         m = pipe.m
         beat = Signal(range(self._beats))
         place = Signal(range(self._chunk_beats))
         ends_chunk = Signal()
+        is_first = Signal(init=1)
         m.d.comb += ends_chunk.eq(i.last | (place == self._chunk_beats - 1))
+        with m.If(pipe.valid & ends_chunk):
+            m.d.sync += is_first.eq(i.last)
         with m.If(pipe.valid):
             m.d.sync += [beat.eq(Mux(i.last, 0, beat + 1)), place.eq(Mux(ends_chunk, 0, place + 1))]
         first = Cat(Const(0, ceil_log2(self.lanes)), beat)
         valid = [keep & (first + n < i.count) for n, keep in enumerate(i.keep)]
-        fields = fields_of(i) | {"ends_chunk": ends_chunk, "valid": valid}
+        fields = fields_of(i) | {"ends_chunk": ends_chunk, "first": is_first, "slot": Const(0, 0), "valid": valid}
         return super().datapath(pipe, SimpleNamespace(**fields))
 
     def element(self, pipe, n, i):
-        pipe.carry(is_valid=i.valid[n])
-        score = self._multiplier.inline(pipe, SimpleNamespace(a=i.elements[n], b=i.factor))
-        return Mux(pipe.take("is_valid"), score, MINUS_INFINITY)
+        return scaled(pipe, self._multiplier, i.elements[n], i.factor, i.valid[n])
+
+
+def scaled(pipe, multiplier, score, factor, is_valid):
+    """A score times its factor, -infinity if it is masked."""
+    pipe.carry(is_valid=is_valid)
+    score = multiplier.inline(pipe, SimpleNamespace(a=score, b=factor))
+    return Mux(pipe.take("is_valid"), score, MINUS_INFINITY)
 
 
 def _ceiling(pipe, code):
@@ -138,22 +149,25 @@ def shift_between(pipe, earlier, later, adder):
 
 
 class ChunkMaximum(Pipelined):
-    """The largest score of a row up to the end of a chunk, rounded up to a whole number, and how far that is a shift.
+    """The largest score up to the end of a chunk, rounded up to a whole number, and how far that is a shift.
 
     maximum = max(ceil(largest score of the chunk), maximum of the chunk before)
-    shift   = min(maximum - maximum of the chunk before, 255), 0 for the first of a row
+    shift   = min(maximum - maximum of the chunk before, 255), 0 if the chunk is `first`
 
-    The maximum is a number in FP32, at least the smallest finite one. It is infinite if a score is, and NaN from the
-    first NaN of the row on. Equals `edgeaccel.golden.softmax.maxima`. One beat a cycle, without bubbles.
+    Each slot has a maximum of its own, so the chunk before is the one before of the same slot. The maximum is a number
+    in FP32, at least the smallest finite one. It is infinite if a score is, and NaN from the first NaN on. Equals
+    `edgeaccel.golden.softmax.maxima`. One beat a cycle, without bubbles.
 
     Parameters
     ----------
     lanes : int
         Elements of a beat, a power of two.
+    slots : int
+        Running maxima, in LUT RAM if there are several.
 
     Members
     -------
-    i : stream of vector beats with ends_chunk: 1
+    i : stream of vector beats with ends_chunk: 1, first: 1, slot: range(slots)
         Elements of lanes without one are -infinity, as `ScoreScaler` leaves them.
     o : stream of {maximum: FP32 code, shift: 8 bits}
         One for each chunk.
@@ -161,17 +175,20 @@ class ChunkMaximum(Pipelined):
         From a chunk's last beat: log2(lanes) + 12 cycles.
     """
 
-    def __init__(self, *, lanes=8):
+    def __init__(self, *, lanes=8, slots=1):
+        self._slots = slots
         self._adder = FloatAdder()
         o = data.StructLayout({"maximum": FP32.width, "shift": SHIFT_WIDTH})
-        super().__init__({"i": _score_beat(lanes)}, o, cycles=5 + ceil_log2(lanes) + SHIFT_CYCLES)
+        super().__init__(
+            {"i": vector_beat(lanes, **chunk_fields(slots))}, o, cycles=5 + ceil_log2(lanes) + SHIFT_CYCLES
+        )
 
     def emits(self, i):
         return i.ends_chunk
 
     def datapath(self, pipe, i):
         m = pipe.m
-        pipe.carry(ends_chunk=i.ends_chunk, last=i.last)
+        pipe.carry(ends_chunk=i.ends_chunk, first=i.first, slot=i.slot)
         key, _ = largest(pipe, pipe.stage(key=[order_key(code) for code in i.elements]))
         begins_chunk = Signal(init=1)
         best = Signal(signed(FP32.width), reset_less=True)
@@ -182,16 +199,20 @@ class ChunkMaximum(Pipelined):
         pipe.stage()
         with pipe.inside("ceiling"):
             key = order_key(_ceiling(pipe, code_of_key(best)))
-        begins_row = Signal(init=1)
-        running = Signal(signed(FP32.width), reset_less=True)
+        m.submodules.running = running = Memory(shape=signed(FP32.width), depth=self._slots, init=[])
+        read_port, write_port = running.read_port(domain="comb"), running.write_port()
         maximum = Signal(signed(FP32.width))
-        m.d.comb += maximum.eq(Mux(begins_row | (key > running), key, running))
-        with m.If(pipe.valid & pipe.ends_chunk):
-            m.d.sync += [begins_row.eq(pipe.last), running.eq(maximum)]
-        before = Mux(begins_row, maximum, running)
+        # Read and written in one cycle: the next chunk may be of the same slot.
+        first, slot = pipe.take("first"), pipe.take("slot")
+        m.d.comb += [
+            read_port.addr.eq(slot),
+            maximum.eq(Mux(first | (key > read_port.data), key, read_port.data)),
+            write_port.addr.eq(slot),
+            write_port.en.eq(pipe.valid & pipe.take("ends_chunk")),
+            write_port.data.eq(maximum),
+        ]
+        before = Mux(first, maximum, read_port.data)
         maximum, before = pipe.stage(maximum=code_of_key(maximum), before=code_of_key(before))
-        pipe.take("last")
-        pipe.take("ends_chunk")
         pipe.carry(maximum=maximum)
         with pipe.inside("shift"):
             shift = shift_between(pipe, before, maximum, self._adder)
@@ -220,7 +241,9 @@ class ChunkPowers(Elementwise):
     def __init__(self, *, lanes=8):
         self._adder = FloatAdder()
         self._exp2 = Exponential2()
-        i = applied(_score_beat(lanes), data.StructLayout({"maximum": FP32.width, "shift": SHIFT_WIDTH}))
+        i = applied(
+            vector_beat(lanes, **chunk_fields()), data.StructLayout({"maximum": FP32.width, "shift": SHIFT_WIDTH})
+        )
         cycles = self._adder.latency + self._exp2.latency - 2
         super().__init__(lanes, {"i": i}, cycles=cycles, fields={"shift": SHIFT_WIDTH, "maximum": FP32.width})
 
