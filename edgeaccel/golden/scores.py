@@ -8,11 +8,14 @@ from typing import NamedTuple
 import numpy as np
 
 from edgeaccel.golden import softmax, vector
+from edgeaccel.golden.elastic import Move, Source, pipe, queue, run
 from edgeaccel.golden.float import decode, encode, multiply
+from edgeaccel.golden.two_pass import Stage
 
-__all__ = ["Unit", "weights"]
+__all__ = ["Unit", "scores_cycles", "weights"]
 
 MINUS_INFINITY = 0xFF800000
+ADDER, MULTIPLIER = 5, 5  # register stages
 
 
 class Unit(NamedTuple):
@@ -52,3 +55,48 @@ def weights(scores, scales, lo, hi, factor, running, first):
     powers = np.where(is_valid, softmax.powers(scaled, maximum), 0).astype(np.uint32)
     weighted = np.where(is_valid, multiply(powers, scales, b_format="fp16"), 0).astype(np.uint32)
     return Unit(weighted, maximum, shift, vector.total(powers))
+
+
+def scores_cycles(beats, patterns, config):
+    """Cycles of `edgeaccel.attention.scores.ScorePath`.
+
+    Parameters
+    ----------
+    beats : int array
+        Of each unit.
+    patterns : dict of Pattern
+        Of the streams by name.
+
+    Returns
+    -------
+    dict of int64 arrays, by the names of the streams
+    """
+    lanes = config.vector_lanes
+    turns, units = int(np.sum(beats)), len(beats)
+    last = np.zeros(turns, bool)
+    last[np.cumsum(beats) - 1] = True
+    streams = {name: Source(patterns[name]) for name in ("i", "i_steps", "i_scales")}
+
+    scaler, weighted = pipe(softmax.scaler_latency()), pipe(MULTIPLIER + 1)
+    powers = Stage(
+        config.block // lanes,
+        statistic_latency=softmax.maximum_latency(lanes),
+        apply_latency=softmax.powers_latency(),
+        last=last,
+    )
+    levels = max(1, int(np.ceil(np.log2(config.block // lanes))))
+    sums = pipe(ADDER * int(np.log2(lanes)) + (ADDER + 1) * levels + 1)
+    # How many units are on their way at one a cycle.
+    common = softmax.scaler_latency() + softmax.maximum_latency(lanes) + softmax.powers_latency()
+    addresses, chunks = queue(common + weighted.latency + 1), queue(common + sums.latency + 1)
+    moves = [
+        Move([streams["i"], (streams["i_steps"], last)], [scaler, (addresses, last), (chunks, last)], turns=turns),
+        Move([scaler], powers.entry),
+        *powers.moves,
+        Move([powers.exit, streams["i_scales"]], [weighted, (sums, last)], turns=turns),
+        Move([weighted, (addresses, last)], [], turns=turns, sink=patterns["o"]),
+        Move([sums, chunks], [], turns=units, sink=patterns["o_chunks"]),
+    ]
+    *_, taken, chunks_taken = run(moves)
+    cycles = {name: np.array(source.takes, np.int64) for name, source in streams.items()}
+    return cycles | {"o": taken, "o_chunks": chunks_taken}
