@@ -7,17 +7,21 @@ import numpy as np
 from edgeaccel.formats import Format, get_format, tile_channels
 from edgeaccel.quantise import Quantised
 
-__all__ = ["TileLayout", "pack", "unpack"]
+__all__ = ["TileLayout", "lane_order", "memory_order", "pack", "unpack"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class TileLayout:
     """What a tile holds: one word of scales, then the words of `channels` output channels by `inputs` inputs.
 
-    A word is ``lanes`` 4-bit digits, lane ``i`` in bits ``4 i + 3 .. 4 i``, stored little-endian; `Format`
-    says which lane holds what. The scale word holds the scales of all channels for the tile's first block,
-    then for its second. Then come, for each block, for each group of ``channels_per_word`` channels, the
-    block's words in ascending order of input.
+    A word is ``lanes`` 4-bit digits, two to a byte; `Format` says which lane holds what. Byte ``2 k + h`` of a word
+    of codes in memory is lane pair ``h * lanes / 4 + k``, its even lane in the lower half. So the two bytes of a
+    16-bit element, which lie in both halves of the lanes, are neighbours in memory, little-endian, and whatever writes
+    elements one by one - the KV cache - writes each to one place. The array undoes it with wires.
+
+    The scale word holds the scales of all channels for the tile's first block, then for its second, each little-endian.
+    Then come, for each block, for each group of ``channels_per_word`` channels, the block's words in ascending order
+    of input.
 
     A tile spans as many blocks as its scale word has scales for: one with FP16, two with E8M0.
 
@@ -125,7 +129,7 @@ def pack(quantised: Quantised, *, lanes: int) -> np.ndarray:
         codes = np.zeros((layout.channels, input_tiles * layout.inputs), spec.code_dtype)
         source = quantised.codes[tile * layout.channels : (tile + 1) * layout.channels]
         codes[: source.shape[0], : source.shape[1]] = source
-        words[:] = _words(codes, layout).reshape(words.shape)
+        words[:] = memory_order(_words(codes, layout).reshape(words.shape))
     return tiles
 
 
@@ -153,8 +157,18 @@ def unpack(tiles: np.ndarray, *, format: str, shape: tuple[int, int], block: int
     codes = np.empty(shape, spec.code_dtype)
     for tile, words in enumerate(tiles[:, :, 1:]):
         target = codes[tile * layout.channels : (tile + 1) * layout.channels]
-        target[:] = _codes(words, layout)[: target.shape[0], :inputs]
+        target[:] = _codes(lane_order(words), layout)[: target.shape[0], :inputs]
     return Quantised(format=format, codes=codes, scales=scales.astype(spec.scale_dtype), block=block)
+
+
+def memory_order(words: np.ndarray) -> np.ndarray:
+    """Words of codes [..., pairs of lanes] as their bytes lie in memory: the first pair of each half, and so on."""
+    return words.reshape(*words.shape[:-1], 2, -1).swapaxes(-1, -2).reshape(words.shape)
+
+
+def lane_order(words: np.ndarray) -> np.ndarray:
+    """Words of codes out of memory [..., bytes] as pairs of lanes: the inverse of `memory_order`."""
+    return words.reshape(*words.shape[:-1], -1, 2).swapaxes(-1, -2).reshape(words.shape)
 
 
 def _words(codes: np.ndarray, layout: TileLayout) -> np.ndarray:

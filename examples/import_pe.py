@@ -18,7 +18,7 @@ from amaranth.lib.wiring import In, Out
 from edgeaccel.formats import FORMATS
 from edgeaccel.pe import FP16, BlockAligner, FormatCode, GroupDatapath, Scaler
 from edgeaccel.quantise import quantise
-from edgeaccel.tiles import pack
+from edgeaccel.tiles import lane_order, pack
 
 
 class DotProduct(wiring.Component):
@@ -97,7 +97,7 @@ def multiply(matrix, vector, *, engine="verilated", lanes=128, block=128):
     tiles = pack(quantised, lanes=lanes)
     words_per_block = block // inputs
     words = tiles[:, :, 1:].reshape(*tiles.shape[:2], lanes // 4, words_per_block, lanes // 2)
-    words = words.transpose(0, 2, 1, 3, 4).reshape(-1, lanes // 2)
+    words = lane_order(words.transpose(0, 2, 1, 3, 4).reshape(-1, lanes // 2))
     beats = np.tile(vector.astype(np.float16).view(np.uint16).reshape(-1, inputs), (n_channels, 1))
     n_blocks = n_channels * n_inputs // block
     result = run(

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from edgeaccel.formats import FORMATS, tile_channels
-from edgeaccel.golden.formats import integer_elements, scale_values
+from edgeaccel.golden.formats import datapath_words, integer_elements, scale_values
 from edgeaccel.quantise import Quantised, quantise
 from edgeaccel.tiles import TileLayout, pack, unpack
 
@@ -52,7 +52,7 @@ def tile_bytes(text):
             [[1.0], [2.0], [-0.5]],
             """
             00 3c  00 40  00 b8  00 00
-            80 91 a2 b3 c4 d5 e6 f7
+            80 c4 91 d5 a2 e6 b3 f7
             01 01 01 01 01 01 01 01
             """,
         ),
@@ -62,9 +62,9 @@ def tile_bytes(text):
             [[1.0], [2.0], [2.0**-24]],
             """
             00 3c  00 40  01 00  00 00
-            00 01 02 03 04 05 06 07
-            80 ff 7f 10 f0 0f 00 00
-            21 43 00 00 00 00 00 00
+            00 04 01 05 02 06 03 07
+            80 f0 ff 0f 7f 00 10 00
+            21 00 43 00 00 00 00 00
             00 00 00 00 00 00 00 00
             """,
         ),
@@ -74,9 +74,9 @@ def tile_bytes(text):
             [[1.0], [0.5]],
             """
             00 3c  00 38  00 00  00 00
-            23 67 00 ff  01 45 80 ff
-            1a 00 00 00  00 2b 00 00
-            00 00 00 00  01 00 00 00
+            23 01 67 45 00 80 ff ff
+            1a 00 00 2b 00 00 00 00
+            00 01 00 00 00 00 00 00
             00 00 00 00  00 00 00 00
             00 00 00 00  00 00 00 00
             00 00 00 00  00 00 00 00
@@ -90,8 +90,8 @@ def tile_bytes(text):
             [[1, 2], [3, 4], [5, 254]],
             """
             01 03 05 7f  02 04 fe 7f
-            40 51 62 73  0a 0b 0c 0d
-            c8 d9 ea fb  01 01 01 01
+            40 0a 51 0b 62 0c 73 0d
+            c8 01 d9 01 ea 01 fb 01
             """,
         ),
     ],
@@ -148,7 +148,8 @@ def reference_pack(quantised, lanes):
             case "mxfp4":
                 places = [2 * (c // 2 * lanes // 4 + i) + c % 2]
         for d, lane in enumerate(places):
-            tiles[n // per_tile][b // blocks][word][lane] = (int(code) >> 4 * d) & 15
+            half, pair = divmod(lane // 2, lanes // 4)
+            tiles[n // per_tile][b // blocks][word][2 * (2 * pair + half) + lane % 2] = (int(code) >> 4 * d) & 15
 
     nibbles = np.array(tiles, np.uint8)
     return nibbles[..., ::2] + 16 * nibbles[..., 1::2]
@@ -160,6 +161,22 @@ def test_pack_equals_the_lane_by_lane_reference(name, lanes, rng):
     for _ in range(3):
         quantised = random_case(rng, name, lanes)
         np.testing.assert_array_equal(pack(quantised, lanes=lanes), reference_pack(quantised, lanes), strict=True)
+
+
+@pytest.mark.parametrize("lanes", LANES)
+def test_elements_in_memory(lanes):
+    """As a writer of elements one by one sees them: int16 ascending, int8 from both halves of a word in turn."""
+    n_inputs, block = lanes, 2 * lanes
+    codes = np.arange(n_inputs)[np.newaxis] - n_inputs // 2
+    for name, dtype, order in (
+        ("int16", "<i2", np.arange(n_inputs)),
+        ("int8", "i1", np.arange(n_inputs).reshape(2, 2, -1).swapaxes(1, 2).ravel()),
+    ):
+        quantised = Quantised(
+            format=name, codes=codes.astype(FORMATS[name].code_dtype), scales=np.ones((1, 1), np.float16), block=block
+        )
+        words = pack(quantised, lanes=lanes)[0, 0, 1:].reshape(-1).view(dtype)
+        np.testing.assert_array_equal(words[:n_inputs], codes[0, order])
 
 
 @pytest.mark.parametrize("lanes", LANES)
@@ -191,7 +208,7 @@ def test_golden_reads_the_weights(name, lanes, rng):
         for b in range(layout.blocks):
             for g in range(layout.groups):
                 channels = slice(g * spec.channels_per_word, (g + 1) * spec.channels_per_word)
-                elements = np.hstack([integer_elements(next(words), name) for _ in range(2)])
+                elements = np.hstack([integer_elements(datapath_words(next(words)), name) for _ in range(2)])
                 rows = slice(ct * layout.channels + channels.start, ct * layout.channels + channels.stop)
                 inputs = slice(it * layout.inputs + b * block, it * layout.inputs + (b + 1) * block)
                 read[rows, inputs] = elements * 2.0**spec.lsb_exponent * scales[b, channels, np.newaxis]

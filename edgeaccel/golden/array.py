@@ -9,7 +9,7 @@ from collections import deque
 import numpy as np
 
 from edgeaccel.golden import float as golden_float
-from edgeaccel.golden.formats import integer_elements
+from edgeaccel.golden.formats import datapath_words, integer_elements
 from edgeaccel.golden.pe import group_latency, scaled_accumulator_latency
 from edgeaccel.golden.timing import Pattern
 
@@ -92,7 +92,7 @@ def operator_results(config, tiles, format, mantissas, exponents, nans):
     mantissas = mantissas.reshape(rows, n_blocks, block)
     exponents, nans = (np.repeat(values, blocks_per_tile, axis=1) for values in (exponents, nans))
     words = tiles[:, :, 1:].reshape(n_tiles, n_blocks, channels // CHANNELS_PER_WORD[format], -1, n_bytes)
-    elements = integer_elements(words, format)  # [tile, block, channel group, word, channel, input]
+    elements = integer_elements(datapath_words(words), format)  # [tile, block, channel group, word, channel, input]
     elements = np.moveaxis(elements, 3, 4).reshape(n_tiles, n_blocks, channels, block)
     is_e8m0 = format == "mxfp4"
     scales = np.ascontiguousarray(tiles[:, :, 0]).view(np.uint8 if is_e8m0 else "<u2")

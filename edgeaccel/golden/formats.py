@@ -2,11 +2,16 @@
 
 import numpy as np
 
-__all__ = ["integer_elements", "scale_values"]
+__all__ = ["datapath_words", "integer_elements", "scale_values"]
+
+
+def datapath_words(words: np.ndarray) -> np.ndarray:
+    """Words of codes, uint8 [..., lanes // 2], from memory to the datapath: even bytes are the lower half's pairs."""
+    return np.concatenate([words[..., 0::2], words[..., 1::2]], axis=-1)
 
 
 def integer_elements(words: np.ndarray, format: str) -> np.ndarray:
-    """Integer elements of packed words: uint8 [..., lanes // 2] to int64 [..., channels, inputs] of a word.
+    """Integer elements of words of lane pairs: uint8 [..., lanes // 2] to int64 [..., channels, inputs] of a word.
 
     int4, int8, int16 are two's complement; mxfp4 gives twice the E2M1 value. ValueError: unknown format.
     """

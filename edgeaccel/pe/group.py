@@ -45,7 +45,7 @@ class GroupDatapath(Pipelined):
     Members
     -------
     i_words : stream of 4 bits x lanes
-        Codes, as `edgeaccel.tiles` lays them out.
+        Codes, lane by lane, as `edgeaccel.formats.Format` places them.
     i_activations : stream of {mantissas: signed(mantissa_bits) x lanes / 2 x rows, format: FormatCode, last: 1}
         What each pair of lanes multiplies, how to read the word that it meets, and whether the block ends with it.
         A format that gives an input to several pairs (`Format.pairs_per_input`) has the mantissas repeated here.

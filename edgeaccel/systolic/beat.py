@@ -56,7 +56,7 @@ def activations(config, width):
 
 
 def word(config):
-    """A word of a tile: a code for each lane, or as many scales as there is room for."""
+    """A word of a tile as it lies in memory: codes of all lanes, or as many scales as there is room for."""
     return data.ArrayLayout(4, config.lanes)
 
 

@@ -1,6 +1,6 @@
 """Tile walk: which activations each word of a tile meets, and where a block ends."""
 
-from amaranth.hdl import Module, Mux, Signal
+from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -27,10 +27,11 @@ class TileWalk(wiring.Component):
     i_tags : stream of `tile_tag`
         Taken with the tile's last word.
     i_words : stream of `word`
+        As they lie in memory, see `edgeaccel.tiles.TileLayout`.
     line : out
         Of the activation store: what the word meets.
     o_codes : stream of {word, format, last}
-        For the datapath; `last` with the last word of a block.
+        For the datapath, pairs of lanes in its order; `last` with the last word of a block.
     o_blocks : stream of `block_tag`
         One for each block of `o_codes`, with its last word.
     o_scales : stream of `word`
@@ -68,6 +69,9 @@ class TileWalk(wiring.Component):
         last_group = of_format("last_group", {name: layout.groups - 1 for name, layout in layouts.items()})
         last_block = of_format("last_block", {name: layout.blocks - 1 for name, layout in layouts.items()})
 
+        bits = words.p.as_value()
+        pairs = [bits[8 * n : 8 * n + 8] for n in range(self.config.word_bytes)]
+
         is_codes = Signal()  # the scales are through
         word_number, group, block = Signal.like(last_word), Signal.like(last_group), Signal.like(last_block)
         first_line = Signal.like(self.line)  # of the block
@@ -80,7 +84,7 @@ class TileWalk(wiring.Component):
             ends_tile.eq(ends_blocks & (block == last_block)),
             offered.eq(tag.valid & words.valid),
             codes.valid.eq(offered & is_codes & (blocks.ready | ~ends_block)),
-            codes.p.word.eq(words.p),
+            codes.p.word.eq(Cat(pairs[0::2], pairs[1::2])),
             codes.p.format.eq(tag.p.format),
             codes.p.last.eq(ends_block),
             scales.valid.eq(offered & ~is_codes),
