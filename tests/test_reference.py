@@ -9,7 +9,7 @@ import pytest
 
 from edgeaccel.checkpoint import Checkpoint, ModelShape, Rope, example
 from edgeaccel.golden import rotary
-from edgeaccel.golden.reference import Reference, greedy, log_likelihoods, perplexity, rotary_angles
+from edgeaccel.golden.reference import Reference, agreement, greedy, log_likelihoods, perplexity, rotary_angles
 
 LLAMA = ModelShape(
     dim=12,
@@ -137,8 +137,6 @@ def test_refuses(rng):
         with pytest.raises(ValueError, match=message):
             model.forward(tokens)
     assert model.length == 0
-    with pytest.raises(ValueError, match="tokens must be at least 2, not 1"):
-        perplexity(model, [1])
 
 
 class Scripted:
@@ -167,6 +165,13 @@ def test_greedy_ends_with_the_text(end):
 def test_log_likelihoods():
     logits = np.array([[0, 0, 0, 0], [1000, 1000, -1000, -1000]], np.float32)
     np.testing.assert_allclose(log_likelihoods(logits, [2, 1]), [-math.log(4), -math.log(2)])
+    assert perplexity(logits, [2, 1]) == pytest.approx(math.sqrt(8))
+
+
+def test_agreement():
+    logits = np.eye(4, dtype=np.float32)
+    for tokens, count in (([0, 1, 2, 3], 4), ([0, 1, 3, 3], 2), ([1, 1, 2, 3], 0)):
+        assert agreement(logits, tokens) == count
 
 
 def test_real_model():
@@ -181,4 +186,6 @@ def test_real_model():
         "Once upon a time, there was a little girl named Lily. She loved to play outside in the park. One day, she saw"
         " a big, red ball. She wanted to play with it, but it was too high.\nLily's mom said, "
     )
-    assert perplexity(Reference(checkpoint), [1, *tokens]) == pytest.approx(1.600, abs=5e-4)
+    logits = Reference(checkpoint).forward([1, *tokens[:-1]])
+    assert agreement(logits, tokens) == 150
+    assert perplexity(logits, tokens) == pytest.approx(1.600, abs=5e-4)

@@ -7,7 +7,7 @@ import math
 
 import numpy as np
 
-__all__ = ["Reference", "greedy", "log_likelihoods", "perplexity", "rotary_angles"]
+__all__ = ["Reference", "agreement", "check_tokens", "greedy", "log_likelihoods", "perplexity", "rotary_angles"]
 
 
 class Reference:
@@ -39,17 +39,7 @@ class Reference:
             If there are none, or more than the model has positions for, or one that it does not know.
         """
         shape = self.shape
-        tokens = np.asarray(tokens, np.int64)
-        if tokens.ndim != 1 or not len(tokens):
-            raise ValueError(f"tokens must be one or more, not of shape {tokens.shape}")
-        if self.length + len(tokens) > shape.max_positions:
-            raise ValueError(
-                f"a context of {self.length + len(tokens)} is past the model's {shape.max_positions} positions;"
-                " ask for fewer tokens"
-            )
-        for token in tokens:
-            if not 0 <= token < shape.vocab_size:
-                raise ValueError(f"token must be 0 to {shape.vocab_size - 1}, not {token}")
+        tokens = check_tokens(shape, self.length, tokens)
         positions = np.arange(self.length, self.length + len(tokens))
         x = np.concatenate([self.checkpoint.tensor("embedding", slice(token, token + 1)) for token in tokens])
         for layer in range(shape.n_layers):
@@ -106,6 +96,22 @@ class Reference:
         return (gated * (x @ up.T)) @ down.T
 
 
+def check_tokens(shape, length, tokens):
+    """Tokens as an array, if a model of this shape can take them after `length` others; else ValueError."""
+    tokens = np.asarray(tokens, np.int64)
+    if tokens.ndim != 1 or not len(tokens):
+        raise ValueError(f"tokens must be one or more, not of shape {tokens.shape}")
+    if length + len(tokens) > shape.max_positions:
+        raise ValueError(
+            f"a context of {length + len(tokens)} is past the model's {shape.max_positions} positions;"
+            " ask for fewer tokens"
+        )
+    for token in tokens:
+        if not 0 <= token < shape.vocab_size:
+            raise ValueError(f"token must be 0 to {shape.vocab_size - 1}, not {token}")
+    return tokens
+
+
 def rotary_angles(rope, positions):
     """Angles of each pair at each position, float64 [positions, rotated / 2]."""
     frequencies = rope.base ** -(np.arange(0, rope.rotated, 2) / rope.rotated)
@@ -151,6 +157,15 @@ def greedy(model, tokens, n_tokens):
     return made
 
 
+def agreement(logits, tokens):
+    """How many of the tokens, one after the other, are the most likely by their row of logits, until one is not.
+
+    Of logits after tokens that another model gave, and those tokens: how many this one would give as well.
+    """
+    others = np.argmax(logits, axis=1) != tokens
+    return int(np.argmax(np.append(others, True)))
+
+
 def log_likelihoods(logits, tokens):
     """Natural logarithm of the probability that each row of logits gives its token, float64."""
     logits = np.asarray(logits, np.float64)
@@ -158,9 +173,6 @@ def log_likelihoods(logits, tokens):
     return logits[np.arange(len(tokens)), tokens] - np.log(np.exp(logits).sum(axis=1))
 
 
-def perplexity(model, tokens):
-    """Exponential of the mean of -log p(token | tokens before it), over all tokens but the first."""
-    if len(tokens) < 2:
-        raise ValueError(f"tokens must be at least 2, not {len(tokens)}")
-    logits = model.forward(tokens[:-1])
-    return float(np.exp(-log_likelihoods(logits, tokens[1:]).mean()))
+def perplexity(logits, tokens):
+    """Exponential of the mean of -log p(token), each by its row of logits."""
+    return float(np.exp(-log_likelihoods(logits, tokens).mean()))
