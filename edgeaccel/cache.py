@@ -187,6 +187,34 @@ class CacheLayout:
         word = self.v_region + place * self.v_stride + row * self.v_words
         return of * self.of_set + turn * self.value_spread + group, word
 
+    def view(self, *, table=0, pages, n_pages, base=0, scales=0):
+        """The fields of `edgeaccel.attention.command.cache_view`, as a dict.
+
+        Parameters
+        ----------
+        table, pages : int
+            First entry of the page table that the sequence has, and how many.
+        n_pages : int
+            Pages that there are.
+        base : int
+            Of page 0, in words of each port's memory.
+        scales : int
+            Of page 0's table of scales, in bytes; a multiple of the bytes that a chunk's scales take.
+        """
+        if scales % (2 * self.chunk):
+            raise ValueError(f"scales must begin at a multiple of {2 * self.chunk} bytes, not at {scales}")
+        own = ("page_bits", "heads", "format", "share_bits", "k_words", "k_stride", "v_region", "v_words", "v_stride")
+        return {
+            "table": table,
+            "pages": pages,
+            "n_pages": n_pages,
+            "base": base,
+            "scales": scales,
+            "page_words": self.page_words,
+            "page_scale_bytes": self.page_scale_bytes,
+            "inputs": self.head_dim,
+        } | {name: getattr(self, name) for name in own}
+
     def fill(self, ports, scales, pages, keys, values):
         """Write keys and values of whole sequences as tiles, for tests and benches that do not append them.
 

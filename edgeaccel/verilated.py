@@ -23,6 +23,7 @@ LINT_WAIVERS = {
     "PROCASSINIT": "a register's value at power-up stands at its declaration, and a reset gives the same",
     "UNUSEDSIGNAL": "carry bits above a sum, and fields of a payload that a build does not read",
     "WIDTHEXPAND": "operands of an operator are as wide as they need, and Verilog extends them to the result",
+    "CASEOVERLAP": "a choice among the states of a machine stands as a casez of which one is true",
     "SYNCASYNCNET": "a queue between two clocks takes the reset of one side into the other asynchronously",
     "VARHIDDEN": "a submodule's instance may be named like a signal inside it",
 }
