@@ -9,6 +9,7 @@ from edgeaccel.attention.values import ValueAccumulator
 from edgeaccel.config import preset
 from edgeaccel.golden import values as golden
 from edgeaccel.golden.array import result_beats
+from edgeaccel.golden.float import decode
 from edgeaccel.golden.timing import Pattern
 from sim.bench import random_stalls, run
 from sim.vectors import codes, generator, random_codes
@@ -123,6 +124,9 @@ def test_verilog(rows, lanes, slots):
     size = {"rows": rows, "lanes": lanes, "slots": slots}
     check("verilated", 401, 200, **size)
     check("verilated", 402, 200, **size, stalls=None)
+    # A beat a cycle, once the first weights are inverted.
+    *_, result = check("verilated", 409, 40, **size, channels=(64, 80, 128), stalls=None)
+    np.testing.assert_array_equal(np.diff(result.cycles["i"])[3:], 1)
     # As few as one beat a unit, of the same slot as often as not.
     check("verilated", 403, 500, **size, channels=(1, 8, 10), again=0.7, chunks=(1, 2, 9))
     check("verilated", 404, 500, **size, channels=(1, 8, 10), again=0.7, chunks=(1, 2, 9), stalls=None)
@@ -130,3 +134,69 @@ def test_verilog(rows, lanes, slots):
     for seed, name in enumerate(("i", "i_steps", "i_chunks", "o")):
         held = {name: np.arange(400) >= 300}
         check("verilated", 405 + seed, 40, **size, channels=(10, 64), stalls=held, chunks=(1, 3))
+
+
+def test_ahead():
+    """As many chunks as there is room for before the results; beats then go through without waiting."""
+    stalls = {"i": np.arange(110) >= 100}
+    unit, _, result = check(
+        "amaranth", 410, 2 * AHEAD, rows=1, lanes=4, slots=3, max_head_dim=24, chunks=(1,), stalls=stalls
+    )
+    chunks = result.cycles["i_chunks"]
+    np.testing.assert_array_equal(chunks[:AHEAD], np.arange(AHEAD))
+    assert chunks[AHEAD] > 100
+    assert result.cycles["o"][0] - result.cycles["i"][0] == unit.latency == 15
+
+
+def test_shifted():
+    """All shifts, against float64."""
+    rng = generator(411)
+    numbers = random_codes(rng, 500, special=0.1)
+    numbers = numbers[~np.isnan(decode(numbers))][:, None]
+    shift = np.arange(256)
+    result = golden.shifted(numbers, shift)
+    before = decode(numbers)
+    after = before * 2.0**-shift
+    after = np.where(np.minimum(abs(before), abs(after)) < 2.0**-126, np.copysign(0, before), after)
+    np.testing.assert_array_equal(decode(result), after)
+    np.testing.assert_array_equal(np.signbit(decode(result)), np.signbit(after))
+
+
+def test_accuracy():
+    """Chunks whose maximum rises, put together: the weighted mean in float64."""
+    rng = generator(412)
+    maxima = np.cumsum(rng.integers(0, 5, 64))
+    results, totals = rng.standard_normal((64, 10)), 1 + rng.random(64)
+    shifts = np.diff(maxima, prepend=maxima[0])
+    sums, weights = 0, 0
+    for n, shift in enumerate(shifts):
+        sums = golden.accumulate(sums, codes(results[n]), shift, n == 0)
+        weights = golden.accumulate_sum(weights, codes(totals[n]), shift, n == 0)
+    scale = 2.0 ** (maxima - maxima[-1])
+    np.testing.assert_allclose(decode(golden.finish(sums, weights)), scale @ results / (scale @ totals), rtol=1e-5)
+
+
+def test_defined_results():
+    def result(values, total):
+        return decode(golden.finish(codes(values), codes(total))).tolist()
+
+    assert result([1, -1, 0], 2) == [0.5, -0.5, 0]
+    assert result([1, -1, 0], 0) == [0, 0, 0]  # nothing but masked positions
+    assert np.isnan(result([np.nan, np.inf], 0)).all()
+    assert np.isnan(result([1, 0], np.nan)).all()
+    assert result([1, 2], np.inf) == [0, 0]
+
+
+def test_no_tag():
+    unit = ValueAccumulator(preset("tiny"), max_head_dim=8)
+    assert "tag" not in unit.i_steps.p.shape().members | unit.o.p.shape().members
+
+
+def test_bad_parameters():
+    with pytest.raises(
+        ValueError, match="max_head_dim must be a positive multiple of the 4 elements of a beat, not 66"
+    ):
+        ValueAccumulator(preset("tiny"), max_head_dim=66)
+    for name, least in (("slots", 1), ("ahead", 1), ("tag_width", 0)):
+        with pytest.raises(ValueError, match=f"{name} must be at least {least}, not {least - 1}"):
+            ValueAccumulator(preset("tiny"), **{name: least - 1})

@@ -17,7 +17,6 @@ from edgeaccel.pe.float import FP32
 from edgeaccel.queue import Queue
 from edgeaccel.repeated import repeated
 from edgeaccel.systolic.beat import result_beat
-from edgeaccel.vector.beat import check_max_length
 from edgeaccel.vector.chunk import SHIFT_WIDTH
 from edgeaccel.vector.path import ResultCutter
 
@@ -130,7 +129,11 @@ class ValueAccumulator(wiring.Component):
                 raise ValueError(f"{name} must be at least {least}, not {value!r}")
         self.config = config
         lanes = config.vector_lanes
-        beats = check_max_length(max_head_dim, lanes)
+        beats = max_head_dim // lanes
+        if beats < 1 or max_head_dim % lanes:
+            raise ValueError(
+                f"max_head_dim must be a positive multiple of the {lanes} elements of a beat, not {max_head_dim!r}"
+            )
         self._slots, self._beats, self._ahead = slots, beats, ahead
         self._settings = {"lanes": lanes, "slots": slots, "beats": beats, "ahead": ahead}
         self.rows = [ValueRow(**self._settings) for _ in range(config.rows)]
