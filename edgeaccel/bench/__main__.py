@@ -15,6 +15,7 @@ examples:
   python -m edgeaccel.bench pe
   python -m edgeaccel.bench pe --json pe.json --plot pe.png
   python -m edgeaccel.bench functions --plot functions.png
+  python -m edgeaccel.bench cache --json cache.json
 """
 
 
