@@ -23,7 +23,10 @@ class TileLayout:
     Then come, for each block, for each group of ``channels_per_word`` channels, the block's words in ascending order
     of input.
 
-    A tile spans as many blocks as its scale word has scales for: one with FP16, two with E8M0.
+    A tile spans as many blocks as its scale word has scales for: one with FP16, two with E8M0. The input tiles of a
+    channel tile follow each other. If the matrix has fewer inputs than its input tiles, the last of them ends early:
+    with `inputs` inputs in it, a group of channels has ceil(inputs / inputs_per_word) words. A tile of two blocks is
+    always whole.
 
     Parameters
     ----------
@@ -84,53 +87,66 @@ class TileLayout:
 
     @property
     def words_per_tile(self) -> int:
-        """Words of a tile, the scale word among them."""
-        return 1 + self.blocks * self.groups * self.words_per_block
+        """Words of a whole tile, the scale word among them."""
+        return self.tile_words(self.inputs)
 
     @property
     def bits_per_weight(self) -> float:
         """Memory per weight of a full tile, scales included."""
         return self.words_per_tile * 4 * self.lanes / (self.channels * self.inputs)
 
-    def tiles_shape(self, shape: tuple[int, int]) -> tuple[int, int, int, int]:
+    def block_words(self, inputs: int) -> int:
+        """Words of a block, for each channel group, in a tile of ``inputs`` inputs; ValueError if it has no room."""
+        if not 1 <= inputs <= self.inputs:
+            raise ValueError(f"a tile has 1 to {self.inputs} inputs, not {inputs!r}")
+        return self.words_per_block if self.blocks > 1 else -(-inputs // self.inputs_per_word)
+
+    def tile_words(self, inputs: int) -> int:
+        """Words of an input tile with ``inputs`` inputs, the scale word among them."""
+        return 1 + self.blocks * self.groups * self.block_words(inputs)
+
+    def row_words(self, inputs: int) -> int:
+        """Words of all input tiles of a channel tile, in a matrix of ``inputs`` inputs."""
+        n_whole, rest = divmod(inputs, self.inputs)
+        return n_whole * self.words_per_tile + (self.tile_words(rest) if rest else 0)
+
+    def tiles_shape(self, shape: tuple[int, int]) -> tuple[int, int, int]:
         """Shape of the packed bytes of a matrix of ``shape`` [N output channels, K inputs]."""
         channels, inputs = shape
-        return (
-            -(-channels // self.channels),
-            -(-inputs // self.inputs),
-            self.words_per_tile,
-            self.lanes // 2,
-        )
+        return -(-channels // self.channels), self.row_words(inputs), self.lanes // 2
 
 
 def pack(quantised: Quantised, *, lanes: int) -> np.ndarray:
-    """Pack a quantised matrix into tiles: uint8 [channel tiles, input tiles, words_per_tile, lanes // 2].
+    """Pack a quantised matrix into tiles: uint8 [channel tiles, row_words, lanes // 2].
 
     In memory order: channel tiles outermost, then input tiles ascending, then as in `TileLayout`. Where the
-    matrix does not fill its tiles, codes are zero and scales the format's ``zero_scale``.
+    matrix does not fill its words, codes are zero and scales the format's ``zero_scale``.
 
     Raises ValueError if the lanes are not legal or the matrix's block is no whole number of words.
     """
     layout = TileLayout(format=quantised.format, lanes=lanes, block=quantised.block)
     spec = layout.spec
-    tiles = np.empty(layout.tiles_shape(quantised.shape), np.uint8)
-    channel_tiles, input_tiles = tiles.shape[:2]
+    packed = np.empty(layout.tiles_shape(quantised.shape), np.uint8)
+    for part in _parts(layout, quantised.shape[1]):
+        tiles = part.tiles(packed)  # a view
+        channel_tiles, input_tiles = tiles.shape[:2]
+        scales = np.full(
+            (channel_tiles * layout.channels, input_tiles * layout.blocks),
+            spec.zero_scale,
+            spec.scale_dtype.newbyteorder("<"),
+        )
+        source = quantised.scales[:, part.blocks]
+        scales[: source.shape[0], : source.shape[1]] = source
+        scales = scales.reshape(channel_tiles, layout.channels, input_tiles, layout.blocks).transpose(0, 2, 3, 1)
+        tiles[:, :, 0] = np.ascontiguousarray(scales).view(np.uint8).reshape(channel_tiles, input_tiles, -1)
 
-    scales = np.full(
-        (channel_tiles * layout.channels, input_tiles * layout.blocks),
-        spec.zero_scale,
-        spec.scale_dtype.newbyteorder("<"),
-    )
-    scales[: quantised.scales.shape[0], : quantised.scales.shape[1]] = quantised.scales
-    scales = scales.reshape(channel_tiles, layout.channels, input_tiles, layout.blocks).transpose(0, 2, 3, 1)
-    tiles[:, :, 0] = np.ascontiguousarray(scales).view(np.uint8).reshape(channel_tiles, input_tiles, -1)
-
-    for tile, words in enumerate(tiles[:, :, 1:]):  # by channel tile, which keeps the temporaries small
-        codes = np.zeros((layout.channels, input_tiles * layout.inputs), spec.code_dtype)
-        source = quantised.codes[tile * layout.channels : (tile + 1) * layout.channels]
-        codes[: source.shape[0], : source.shape[1]] = source
-        words[:] = memory_order(_words(codes, layout).reshape(words.shape))
-    return tiles
+        for tile, words in enumerate(tiles[:, :, 1:]):  # by channel tile, which keeps the temporaries small
+            n_inputs = input_tiles * layout.blocks * part.block_words * layout.inputs_per_word
+            codes = np.zeros((layout.channels, n_inputs), spec.code_dtype)
+            source = quantised.codes[tile * layout.channels : (tile + 1) * layout.channels, part.inputs]
+            codes[: source.shape[0], : source.shape[1]] = source
+            words[:] = memory_order(_words(codes, layout, part.block_words).reshape(words.shape))
+    return packed
 
 
 def unpack(tiles: np.ndarray, *, format: str, shape: tuple[int, int], block: int, lanes: int) -> Quantised:
@@ -148,17 +164,51 @@ def unpack(tiles: np.ndarray, *, format: str, shape: tuple[int, int], block: int
             f"tiles of a {channels} x {inputs} {format} matrix in blocks of {block} at {lanes} lanes must be"
             f" uint8 {layout.tiles_shape(shape)}, not {tiles.dtype} {tiles.shape}"
         )
-    channel_tiles, input_tiles = tiles.shape[:2]
-
-    scales = np.ascontiguousarray(tiles[:, :, 0]).view(spec.scale_dtype.newbyteorder("<"))
-    scales = scales.reshape(channel_tiles, input_tiles, layout.blocks, layout.channels).transpose(0, 3, 1, 2)
-    scales = scales.reshape(channel_tiles * layout.channels, -1)[:channels, : -(-inputs // block)]
-
     codes = np.empty(shape, spec.code_dtype)
-    for tile, words in enumerate(tiles[:, :, 1:]):
-        target = codes[tile * layout.channels : (tile + 1) * layout.channels]
-        target[:] = _codes(lane_order(words), layout)[: target.shape[0], :inputs]
-    return Quantised(format=format, codes=codes, scales=scales.astype(spec.scale_dtype), block=block)
+    scales = np.empty((channels, -(-inputs // block)), spec.scale_dtype)
+    for part in _parts(layout, inputs):
+        of_part = part.tiles(tiles)
+        channel_tiles, input_tiles = of_part.shape[:2]
+        read = np.ascontiguousarray(of_part[:, :, 0]).view(spec.scale_dtype.newbyteorder("<"))
+        read = read.reshape(channel_tiles, input_tiles, layout.blocks, layout.channels).transpose(0, 3, 1, 2)
+        target = scales[:, part.blocks]
+        target[:] = read.reshape(channel_tiles * layout.channels, -1)[:channels, : target.shape[1]]
+        for tile, words in enumerate(of_part[:, :, 1:]):
+            target = codes[tile * layout.channels : (tile + 1) * layout.channels, part.inputs]
+            read = _codes(lane_order(words), layout, part.block_words)
+            target[:] = read[: target.shape[0], : target.shape[1]]
+    return Quantised(format=format, codes=codes, scales=scales, block=block)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Part:
+    """Neighbouring input tiles of as many words: where they are in a matrix and in its packed words."""
+
+    inputs: slice
+    blocks: slice
+    words: slice
+    tile_words: int
+    block_words: int
+
+    def tiles(self, packed):
+        """[channel tiles, input tiles, words of a tile, bytes], a view of what `pack` gives."""
+        of_part = packed[:, self.words]
+        return of_part.reshape(len(packed), -1, self.tile_words, packed.shape[-1])
+
+
+def _parts(layout, inputs):
+    """The whole input tiles of a matrix, and the one that is not."""
+    n_whole = inputs // layout.inputs
+    first, first_word = n_whole * layout.inputs, n_whole * layout.words_per_tile
+    for start, end, n_inputs in ((0, first, layout.inputs), (first, inputs, inputs - first)):
+        if start < end:
+            yield _Part(
+                inputs=slice(start, end),
+                blocks=slice(start // layout.block, -(-end // layout.block)),
+                words=slice(0, first_word) if start < first else slice(first_word, None),
+                tile_words=layout.tile_words(n_inputs),
+                block_words=layout.block_words(n_inputs),
+            )
 
 
 def memory_order(words: np.ndarray) -> np.ndarray:
@@ -171,7 +221,7 @@ def lane_order(words: np.ndarray) -> np.ndarray:
     return words.reshape(*words.shape[:-1], -1, 2).swapaxes(-1, -2).reshape(words.shape)
 
 
-def _words(codes: np.ndarray, layout: TileLayout) -> np.ndarray:
+def _words(codes: np.ndarray, layout: TileLayout, block_words: int) -> np.ndarray:
     """Words of ``codes`` [channels, inputs]: bytes [blocks, groups, words, pairs per input, inputs per word].
 
     The last two axes are the bytes of one word, byte ``p`` being lane pair ``p``.
@@ -181,14 +231,14 @@ def _words(codes: np.ndarray, layout: TileLayout) -> np.ndarray:
     digits = ((codes[:, np.newaxis] >> shifts[:, np.newaxis]) & 15).astype(np.uint8)
     digits = digits.reshape(layout.groups, spec.pairs_per_input, 2, -1)
     pairs = digits[:, :, 0] | digits[:, :, 1] << 4
-    pairs = pairs.reshape(*pairs.shape[:2], -1, layout.words_per_block, layout.inputs_per_word)
+    pairs = pairs.reshape(*pairs.shape[:2], -1, block_words, layout.inputs_per_word)
     return pairs.transpose(2, 0, 3, 1, 4)
 
 
-def _codes(words: np.ndarray, layout: TileLayout) -> np.ndarray:
+def _codes(words: np.ndarray, layout: TileLayout, block_words: int) -> np.ndarray:
     """Codes [channels, inputs] of one channel tile's words: the inverse of `_words`."""
     spec = layout.spec
-    pairs = words.reshape(-1, layout.groups, layout.words_per_block, spec.pairs_per_input, layout.inputs_per_word)
+    pairs = words.reshape(-1, layout.groups, block_words, spec.pairs_per_input, layout.inputs_per_word)
     pairs = pairs.transpose(1, 3, 0, 2, 4).reshape(layout.groups, spec.pairs_per_input, 1, -1)
     digits = np.concatenate([pairs & 15, pairs >> 4], axis=2).reshape(layout.channels, spec.digits, -1)
     # The last digit goes to the type's top bits, so that the shift back extends the sign.

@@ -96,7 +96,9 @@ def multiply(matrix, vector, *, engine="verilated", lanes=128, block=128):
     # The stream holds tiles; this design takes a channel's words in turn.
     tiles = pack(quantised, lanes=lanes)
     words_per_block = block // inputs
-    words = tiles[:, :, 1:].reshape(*tiles.shape[:2], lanes // 4, words_per_block, lanes // 2)
+    words_per_tile = 1 + lanes // 4 * words_per_block
+    words = tiles.reshape(len(tiles), -1, words_per_tile, lanes // 2)[:, :, 1:]
+    words = words.reshape(*words.shape[:2], lanes // 4, words_per_block, lanes // 2)
     words = lane_order(words.transpose(0, 2, 1, 3, 4).reshape(-1, lanes // 2))
     beats = np.tile(vector.astype(np.float16).view(np.uint16).reshape(-1, inputs), (n_channels, 1))
     n_blocks = n_channels * n_inputs // block

@@ -20,7 +20,7 @@ def random_operator(rng, config, format, n_channels, n_inputs, *, n_rows=None, f
     weights = rng.standard_normal((n_channels, n_inputs)).astype(np.float32)
     tiles = pack(quantise(weights, format, block=config.block_of(format)), lanes=config.lanes)
     width = golden.tile_inputs(config, format)
-    vectors = np.zeros((config.rows, tiles.shape[1] * width))
+    vectors = np.zeros((config.rows, -(-n_inputs // width) * width))
     vectors[: n_rows or config.rows, :n_inputs] = rng.standard_normal((n_rows or config.rows, n_inputs)).astype(
         np.float16
     )
@@ -37,7 +37,7 @@ def random_operator(rng, config, format, n_channels, n_inputs, *, n_rows=None, f
     activations = (mantissas, exponents, nans)
     groups = {"first_group": first_group, "n_groups": n_groups}
     return (
-        golden.operator_beats(config, format, len(tiles), *activations, **groups),
+        golden.operator_beats(config, format, len(tiles), n_inputs, *activations, **groups),
         golden.group_words(config, tiles, **groups),
         golden.operator_results(config, tiles, format, *activations),
     )
@@ -89,6 +89,32 @@ def test_formats_in_a_row_of_operators(format):
     """Operators of other formats before and behind, fewer tiles than groups, and no stall between."""
     config = preset("tiny", groups=4, formats=ALL)
     check(config, "verilated", 51, [(format, 100, 40), ("int16", 8, 32), (format, 24, 100), ("mxfp4", 33, 65)])
+
+
+def last_tiles(config, format):
+    """Numbers of inputs at all edges of a last tile: of its words, of a block, of a whole one."""
+    word, tile = golden.word_inputs(config, format), golden.tile_inputs(config, format)
+    return sorted({1, word, word + 1, tile - 1, tile, tile + 1, tile + word, 2 * tile - word})
+
+
+@pytest.mark.parametrize("stalled", [True, False])
+@pytest.mark.parametrize("format", ALL)
+def test_last_tiles(format, stalled):
+    """Last tiles of all lengths in a row, shorter and longer ones behind each other."""
+    config = preset("tiny", groups=4, formats=ALL)
+    sizes = last_tiles(config, format)
+    sizes = [size for pair in zip(sizes, reversed(sizes), strict=True) for size in pair]
+    check(config, "verilated", 57, [(format, 40, size) for size in sizes], stalled=stalled)
+
+
+def test_last_tiles_of_mixed_formats():
+    """In blocks of three words and six."""
+    config = preset("tiny", block=48, buffer_inputs=480, formats=ALL)
+    operators = [(format, 20, size) for format in ALL for size in last_tiles(config, format)]
+    order = np.random.default_rng(58).permutation(len(operators))
+    check(config, "verilated", 58, [operators[n] for n in order])
+    operators = [("int4", 16, 48), ("int4", 16, 1), ("int16", 16, 20), ("int8", 16, 40)]
+    check(config, "amaranth", 59, operators)
 
 
 @pytest.mark.parametrize("engine", ["amaranth", "verilated"])

@@ -112,6 +112,19 @@ def test_shapes(format):
     check(config, 60, shapes_of(format, [(1, 1), (32, 4), (33, 5), (172, 9), (1000, 2)], address=3))
 
 
+@pytest.mark.parametrize("format", ALL)
+def test_last_tiles(format):
+    """A tile ends with the word that holds the last input, or whole: the edges of words and tiles, in a row."""
+    config = preset("tiny", groups=4, formats=ALL, buffer_inputs=1024)
+    layout = config.layout(format)
+    word, tile = layout.inputs_per_word, layout.inputs
+    sizes = [tile + 1, 1, word, tile - 1, word + 1, 2 * tile - word, tile, word - 1]
+    result = check(config, 67, shapes_of(format, [(size, 5) for size in sizes], address=3))
+    words = [layout.row_words(size) - -(-size // tile) for size in sizes]  # of codes
+    beats = [2 * n // layout.groups * word // config.vector_lanes for n in words]  # in two passes
+    assert len(result.cycles["o"]) == sum(beats)
+
+
 @pytest.mark.parametrize("activations", ["bf16", "fp32"])
 def test_activation_formats(activations):
     config = preset("tiny", activations=activations, buffer_inputs=512)

@@ -54,7 +54,7 @@ def test_exact_with_ideal_memory(name, changes, latency):
     shapes = [
         [("int4", 5 * width, 1000)],
         [("int8", 2 * width, 600), ("int4", 3 * width, 1500), ("int16", width - 1, 700)],
-        [("int4", 2 * width - config.tile_channels, 4 * config.block + 1)],
+        [("int8", 2 * width - config.tile_channels, 4 * config.block + 1), ("int16", width, 1)],
     ]
     for shape in shapes:
         operators = operators_of(config, shape)
@@ -63,6 +63,17 @@ def test_exact_with_ideal_memory(name, changes, latency):
         assert prediction.first_word == timing.ports[0].words[0]
         assert prediction.last_word == max(port.words[-1] for port in timing.ports)
         assert prediction.last_result == timing.results[-1]
+
+
+def test_words_that_the_scalers_wait_for():
+    """INT4 words of a last tile that complete two block sums each."""
+    config = preset("vu9p", rows=1)
+    model = replace(IDEAL, data_width=config.port_data_width)
+    for inputs, passes in ((64, 40), (129, 20), (513, 20)):
+        operators = operators_of(config, [("int4", passes * config.groups * config.tile_channels, inputs)])
+        timing = golden(config, operators, model)
+        prediction = predict(config, operators, PortMemory(latency=1))
+        assert prediction.last_result == pytest.approx(timing.results[-1], rel=0.02)
 
 
 def test_within_a_percent_with_hbm():

@@ -107,7 +107,7 @@ def test_bytes(name, codes, scales, expected):
         scales=np.array(scales).astype(spec.scale_dtype),
         block=4 if name == "mxfp4" else 8,
     )
-    np.testing.assert_array_equal(pack(quantised, lanes=16)[0, 0], tile_bytes(expected))
+    np.testing.assert_array_equal(pack(quantised, lanes=16)[0], tile_bytes(expected))
 
 
 def reference_pack(quantised, lanes):
@@ -116,27 +116,39 @@ def reference_pack(quantised, lanes):
     per_word = {"int4": lanes // 2, "int8": lanes // 2, "int16": lanes // 4, "mxfp4": lanes // 4}[name]
     per_group = {"int4": 2, "int8": 1, "int16": 1, "mxfp4": 4}[name]
     per_tile, blocks = lanes // 4, 2 if name == "mxfp4" else 1
-    n_words = 1 + blocks * (per_tile // per_group) * (block // per_word)
-    tiles = [
-        [[[0] * lanes for _ in range(n_words)] for _ in range(-(-inputs // (block * blocks)))]
-        for _ in range(-(-channels // per_tile))
-    ]
-    for channel_tile in tiles:
-        for tile in channel_tile:
-            tile[0] = [0xF, 0x7] * (lanes // 2) if name == "mxfp4" else tile[0]
+    n_groups, width = per_tile // per_group, block * blocks
+
+    def group_words(tile):
+        """Words of a block in an input tile; only what is not MXFP4 may end early."""
+        n_inputs = width if name == "mxfp4" else min(width, inputs - tile * width)
+        return -(-n_inputs // blocks // per_word)
+
+    def tile_start(tile):
+        return sum(1 + blocks * n_groups * group_words(before) for before in range(tile))
+
+    n_words = tile_start(-(-inputs // width))
+    tiles = [[[0] * lanes for _ in range(n_words)] for _ in range(-(-channels // per_tile))]
+    if name == "mxfp4":
+        for channel_tile in tiles:
+            for tile in range(-(-inputs // width)):
+                channel_tile[tile_start(tile)] = [0xF, 0x7] * (lanes // 2)
 
     for (n, b), scale in np.ndenumerate(quantised.scales):
         digits = 2 if name == "mxfp4" else 4
         bits = int(scale) if name == "mxfp4" else int(scale.view(np.uint16))
         first = ((b % blocks) * per_tile + n % per_tile) * digits
         for d in range(digits):
-            tiles[n // per_tile][b // blocks][0][first + d] = (bits >> 4 * d) & 15
+            tiles[n // per_tile][tile_start(b // blocks)][first + d] = (bits >> 4 * d) & 15
 
+    places_of_inputs = []
+    for k in range(inputs):
+        tile, b = k // width, k // block % blocks
+        word, i = divmod(k % block, per_word)
+        places_of_inputs.append((tile_start(tile) + 1, b, group_words(tile), word, i))
     for (n, k), code in np.ndenumerate(quantised.codes):
         group, c = divmod(n % per_tile, per_group)
-        b, i = divmod(k, block)
-        word, i = divmod(i, per_word)
-        word += 1 + (b % blocks * (per_tile // per_group) + group) * (block // per_word)
+        first, b, of_group, word, i = places_of_inputs[k]
+        word += first + (b * n_groups + group) * of_group
         match name:
             case "int4":
                 places = [2 * i + c]
@@ -149,7 +161,7 @@ def reference_pack(quantised, lanes):
                 places = [2 * (c // 2 * lanes // 4 + i) + c % 2]
         for d, lane in enumerate(places):
             half, pair = divmod(lane // 2, lanes // 4)
-            tiles[n // per_tile][b // blocks][word][2 * (2 * pair + half) + lane % 2] = (int(code) >> 4 * d) & 15
+            tiles[n // per_tile][word][2 * (2 * pair + half) + lane % 2] = (int(code) >> 4 * d) & 15
 
     nibbles = np.array(tiles, np.uint8)
     return nibbles[..., ::2] + 16 * nibbles[..., 1::2]
@@ -175,7 +187,7 @@ def test_elements_in_memory(lanes):
         quantised = Quantised(
             format=name, codes=codes.astype(FORMATS[name].code_dtype), scales=np.ones((1, 1), np.float16), block=block
         )
-        words = pack(quantised, lanes=lanes)[0, 0, 1:].reshape(-1).view(dtype)
+        words = pack(quantised, lanes=lanes)[0, 1:].reshape(-1).view(dtype)
         np.testing.assert_array_equal(words[:n_inputs], codes[0, order])
 
 
@@ -201,8 +213,9 @@ def test_golden_reads_the_weights(name, lanes, rng):
     weights = rng.standard_normal((2 * layout.channels, 3 * layout.inputs)).astype(np.float32)
     quantised = quantise(weights, name, block=block)
     read = np.empty(weights.shape)
+    tiles = pack(quantised, lanes=lanes).reshape(2, 3, layout.words_per_tile, -1)
     for (ct, it), _ in np.ndenumerate(np.empty((2, 3))):
-        words = iter(pack(quantised, lanes=lanes)[ct, it])
+        words = iter(tiles[ct, it])
         scales = scale_values(next(words), name)
         assert scales.shape == (layout.blocks, layout.channels)
         for b in range(layout.blocks):
@@ -222,8 +235,16 @@ def test_layout_figures():
     assert [layout.bits_per_weight for layout in layouts] == [4.125, 8.125, 16.125, 4.25]
     assert [layout.inputs for layout in layouts] == [128, 128, 128, 64]
     assert [layout.groups for layout in layouts] == [16, 32, 32, 8]
-    assert layouts[0].tiles_shape((4096, 11008)) == (128, 86, 33, 64)
-    assert layouts[0].tiles_shape((33, 129)) == (2, 2, 33, 64)
+    assert layouts[0].tiles_shape((4096, 11008)) == (128, 86 * 33, 64)
+    assert layouts[0].tiles_shape((33, 129)) == (2, 33 + 17, 64)
+    # A key of 64 dimensions: what there would be for 128 is not stored, except in pairs of blocks.
+    assert [layout.row_words(64) for layout in layouts] == [17, 33, 65, 17]
+    assert [layout.row_words(1) for layout in layouts] == [17, 33, 33, 17]
+    assert [layout.row_words(129) for layout in layouts] == [33 + 17, 65 + 33, 129 + 33, 3 * 17]
+    for layout in layouts:
+        for inputs in range(1, layout.inputs + 1):
+            assert layout.tile_words(inputs) == layout.row_words(inputs)
+            assert layout.row_words(3 * layout.inputs + inputs) == 3 * layout.words_per_tile + layout.tile_words(inputs)
 
 
 def test_layout_errors():
@@ -235,6 +256,13 @@ def test_layout_errors():
         ValueError, match=r"^block must be a positive multiple of 64, .* mxfp4 word at 256 lanes, not 32$"
     ):
         TileLayout(format="mxfp4", lanes=256, block=32)
+
+
+def test_tile_errors():
+    layout = TileLayout(format="mxfp4", lanes=128, block=32)
+    for inputs in (0, 65):
+        with pytest.raises(ValueError, match=f"^a tile has 1 to 64 inputs, not {inputs}$"):
+            layout.tile_words(inputs)
 
 
 def test_pack_errors(rng):
@@ -249,12 +277,12 @@ def test_unpack_errors(rng):
     tiles = pack(random_quantised(rng, "int8", (5, 20), 16), lanes=16)
     good = {"format": "int8", "shape": (5, 20), "block": 16, "lanes": 16}
     unpack(tiles, **good)
-    wanted = r"^tiles of a 5 x 20 int8 matrix in blocks of 16 at 16 lanes must be uint8 \(2, 2, 9, 8\), not "
-    with pytest.raises(ValueError, match=wanted + r"uint8 \(2, 1, 9, 8\)$"):
-        unpack(tiles[:, :1], **good)
-    with pytest.raises(ValueError, match=wanted + r"int8 \(2, 2, 9, 8\)$"):
+    wanted = r"^tiles of a 5 x 20 int8 matrix in blocks of 16 at 16 lanes must be uint8 \(2, 14, 8\), not "
+    with pytest.raises(ValueError, match=wanted + r"uint8 \(2, 9, 8\)$"):
+        unpack(tiles[:, :9], **good)
+    with pytest.raises(ValueError, match=wanted + r"int8 \(2, 14, 8\)$"):
         unpack(tiles.view(np.int8), **good)
-    with pytest.raises(ValueError, match=r"^tiles of a 5 x 33 int8 matrix .* \(2, 3, 9, 8\), not "):
+    with pytest.raises(ValueError, match=r"^tiles of a 5 x 33 int8 matrix .* \(2, 23, 8\), not "):
         unpack(tiles, **{**good, "shape": (5, 33)})
     with pytest.raises(ValueError, match=r"^shape must be at least one channel by one input, not \(0, 20\)$"):
         unpack(tiles, **{**good, "shape": (0, 20)})

@@ -56,11 +56,11 @@ def llama2_7b(config, format):
 def random_tiles(rng, config, operator):
     """Packed tiles of random codes, with scales between 2**-10 and 2**-9."""
     layout = config.layout(operator.format)
-    n_input_tiles = -(-operator.inputs // layout.inputs)
-    shape = (operator.channel_tiles, n_input_tiles, layout.words_per_tile, config.lanes // 2)
+    shape = (operator.channel_tiles, layout.row_words(operator.inputs), config.lanes // 2)
     tiles = rng.integers(0, 256, shape, np.uint8)
-    scales = rng.uniform(2.0**-10, 2.0**-9, (*shape[:2], layout.channels * layout.blocks)).astype(np.float16)
-    tiles[:, :, 0] = scales.view(np.uint8).reshape(tiles[:, :, 0].shape)
+    of_scales = tiles[:, :: layout.words_per_tile]
+    scales = rng.uniform(2.0**-10, 2.0**-9, (*of_scales.shape[:2], layout.channels * layout.blocks)).astype(np.float16)
+    of_scales[:] = scales.view(np.uint8).reshape(of_scales.shape)
     return tiles
 
 
@@ -223,7 +223,8 @@ def _code_words(config):
     count = 0
     for operator in llama2_7b(config, "int4"):
         layout = config.layout(operator.format)
-        count += sum(golden.port_words(config, operator)) * (layout.words_per_tile - 1) // layout.words_per_tile
+        scale_words = operator.channel_tiles * -(-operator.inputs // layout.inputs)
+        count += sum(golden.port_words(config, operator)) - scale_words
     return count
 
 

@@ -62,7 +62,7 @@ def weight_cycles(layer, config, format="int4"):
     """Cycles of the array's clock in which the ports can deliver the tiles of a layer."""
     layout = config.layout(format)
     n_words = sum(
-        -(-outputs // layout.channels) * -(-inputs // layout.inputs) * layout.words_per_tile
+        -(-outputs // layout.channels) * layout.row_words(inputs)
         for phase in layer.matrices.values()
         for outputs, inputs in phase
     )

@@ -13,7 +13,16 @@ from edgeaccel.golden.formats import datapath_words, integer_elements
 from edgeaccel.golden.pe import group_latency, scaled_accumulator_latency
 from edgeaccel.golden.timing import Pattern
 
-__all__ = ["array_cycles", "group_words", "operator_beats", "operator_results", "result_beats", "tile_inputs"]
+__all__ = [
+    "array_cycles",
+    "group_words",
+    "operator_beats",
+    "operator_results",
+    "result_beats",
+    "tile_beats",
+    "tile_inputs",
+    "word_inputs",
+]
 
 FORMAT_CODES = {"int4": 0, "int8": 1, "int16": 2, "mxfp4": 3}
 CHANNELS_PER_WORD = {"int4": 2, "int8": 1, "int16": 1, "mxfp4": 4}
@@ -26,7 +35,21 @@ def tile_inputs(config, format):
     return 64 if format == "mxfp4" else config.block
 
 
-def operator_beats(config, format, n_tiles, mantissas, exponents, nans, *, first_group=0, n_groups=None):
+def word_inputs(config, format):
+    """Inputs of a word, for each of its channels."""
+    return config.lanes // INPUTS_OF_LANES[format]
+
+
+def tile_beats(config, format, n_inputs):
+    """Beats of each input tile of a matrix: a last one of a single block ends with the last word that is needed."""
+    whole = tile_inputs(config, format)
+    n_whole, rest = divmod(n_inputs, whole)
+    per_word = word_inputs(config, format)
+    last = whole if format == "mxfp4" else -(-rest // per_word) * per_word
+    return [n // config.vector_lanes for n in [whole] * n_whole + [last] * (rest > 0)]
+
+
+def operator_beats(config, format, n_tiles, n_inputs, mantissas, exponents, nans, *, first_group=0, n_groups=None):
     """Activation beats of one operator, as the feed gives them to the first group.
 
     Parameters
@@ -35,6 +58,7 @@ def operator_beats(config, format, n_tiles, mantissas, exponents, nans, *, first
     format : str
     n_tiles : int
         Tiles of output channels.
+    n_inputs : int
     mantissas : int64 [rows, input tiles, inputs of a tile]
         With zeros past the inputs.
     exponents, nans : arrays [rows, input tiles]
@@ -46,16 +70,16 @@ def operator_beats(config, format, n_tiles, mantissas, exponents, nans, *, first
     dict of arrays by field of a beat, as `edgeaccel.systolic.beat.activation_beat` lists them
     """
     n_groups = config.groups if n_groups is None else n_groups
-    rows, n_input_tiles, n_inputs = mantissas.shape
-    per_tile = n_inputs // config.vector_lanes
+    rows, n_input_tiles, _ = mantissas.shape
+    per_tile = np.array(tile_beats(config, format, n_inputs))
     n_passes = -(-n_tiles // n_groups)
-    beats = mantissas.reshape(rows, n_input_tiles * per_tile, config.vector_lanes)
     of_tile = np.repeat(np.arange(n_input_tiles), per_tile)
+    beats = mantissas.reshape(rows, -1, config.vector_lanes)[:, : len(of_tile)]  # only the last tile is shorter
     one_pass = {
         "mantissas": np.moveaxis(beats, 0, 1),
         "exponents": exponents.T[of_tile],
         "nans": (nans << np.arange(rows)[:, None]).sum(axis=0)[of_tile],
-        "last": np.arange(len(of_tile)) % per_tile == per_tile - 1,
+        "last": np.isin(np.arange(len(of_tile)), np.cumsum(per_tile) - 1),
         "first_tile": of_tile == 0,
         "last_tile": of_tile == n_input_tiles - 1,
         "pass_start": np.arange(len(of_tile)) == 0,
@@ -81,29 +105,26 @@ def group_words(config, tiles, *, first_group=0, n_groups=None):
 def operator_results(config, tiles, format, mantissas, exponents, nans):
     """FP32 codes [channels of all tiles, rows], blocks added in ascending order.
 
-    `tiles` is uint8 [channel tiles, input tiles, words of a tile, lanes / 2]; the rest as of `operator_beats`.
+    `tiles` is uint8 [channel tiles, words of a channel tile, lanes / 2]; the rest as of `operator_beats`.
     """
-    n_tiles, n_input_tiles, _, n_bytes = tiles.shape
-    rows = mantissas.shape[0]
-    channels = config.tile_channels
-    block = 32 if format == "mxfp4" else config.block
-    blocks_per_tile = mantissas.shape[2] // block
-    n_blocks = n_input_tiles * blocks_per_tile
-    mantissas = mantissas.reshape(rows, n_blocks, block)
-    exponents, nans = (np.repeat(values, blocks_per_tile, axis=1) for values in (exponents, nans))
-    words = tiles[:, :, 1:].reshape(n_tiles, n_blocks, channels // CHANNELS_PER_WORD[format], -1, n_bytes)
-    elements = integer_elements(datapath_words(words), format)  # [tile, block, channel group, word, channel, input]
-    elements = np.moveaxis(elements, 3, 4).reshape(n_tiles, n_blocks, channels, block)
-    is_e8m0 = format == "mxfp4"
-    scales = np.ascontiguousarray(tiles[:, :, 0]).view(np.uint8 if is_e8m0 else "<u2")
-    scales = scales.reshape(n_tiles, n_blocks, channels)
+    n_tiles, _, n_bytes = tiles.shape
+    rows, n_input_tiles, width = mantissas.shape
+    channels, is_e8m0 = config.tile_channels, format == "mxfp4"
+    block = 32 if is_e8m0 else config.block
+    whole = 1 + width // word_inputs(config, format) * channels // CHANNELS_PER_WORD[format]
     total = None
-    for n in range(n_blocks):
-        sums = np.einsum("tci,ri->tcr", elements[:, n], mantissas[:, n])
-        term = golden_float.scale(
-            sums, scales[:, n, :, None], exponents[:, n], nan=nans[:, n].astype(bool), e8m0=is_e8m0
-        )
-        total = term if total is None else golden_float.add(total, term)
+    for n in range(n_input_tiles):
+        of_tile = tiles[:, n * whole : (n + 1) * whole]  # the last may be shorter
+        scales = np.ascontiguousarray(of_tile[:, 0]).view(np.uint8 if is_e8m0 else "<u2").reshape(n_tiles, -1, channels)
+        words = of_tile[:, 1:].reshape(n_tiles, width // block, channels // CHANNELS_PER_WORD[format], -1, n_bytes)
+        elements = integer_elements(datapath_words(words), format)  # [tile, block, group, word, channel, input]
+        elements = np.moveaxis(elements, 3, 4).reshape(n_tiles, width // block, channels, -1)
+        for k in range(width // block):
+            of_block = mantissas[:, n, k * block : (k + 1) * block][:, : elements.shape[-1]]
+            sums = np.einsum("tci,ri->tcr", elements[:, k], of_block)
+            is_nan = nans[:, n].astype(bool)
+            term = golden_float.scale(sums, scales[:, k, :, None], exponents[:, n], nan=is_nan, e8m0=is_e8m0)
+            total = term if total is None else golden_float.add(total, term)
     return total.reshape(-1, rows)
 
 
@@ -158,9 +179,10 @@ class _Group:
 
     def __init__(self, config):
         self.channels, self.scalers, self.lanes = config.tile_channels, config.scalers, config.vector_lanes
-        self.walks = {name: _Walk(config, name) for name in config.formats}
+        self.groups = {name: config.tile_channels // CHANNELS_PER_WORD[name] for name in config.formats}
+        self.word_beats = {name: word_inputs(config, name) // config.vector_lanes for name in config.formats}
         latency = group_latency(config.lanes, config.formats)
-        lines = max(tile_inputs(config, name) * INPUTS_OF_LANES[name] // config.lanes for name in config.formats)
+        lines = max(tile_inputs(config, name) // word_inputs(config, name) for name in config.formats)
         slots = max(2, STORE_LINES // 2 ** int(np.ceil(np.log2(lines))))
         self.datapath = _Pipe(latency)
         self.accumulators = [_Pipe(scaled_accumulator_latency()) for _ in range(config.scalers)]
@@ -168,7 +190,7 @@ class _Group:
         self.own = _Queue(OWN_TILES * self.channels // self.lanes)
         self.blocks, self.scales, self.results = _Queue(latency + 2), _Queue(SCALE_WORDS), _Queue(RESULT_BEATS)
         self.own_done = self.next_done = self.is_codes = self.second_block = self.before_done = False
-        self.word = self.channel = self.own_channel = 0
+        self.word = self.channel = self.own_channel = self.n_beats = 0
 
     def begin(self, cycle):
         for queue in (self.hop, self.turns, self.tiles, self.blocks, self.scales, self.own, self.results):
@@ -180,15 +202,17 @@ class _Group:
         """The hop's first beat, to this group and the next."""
         if self.hop.head is None:
             return
-        skip, take, follows, last, first_tile, last_tile, pass_start, format = self.hop.head
+        skip, take, follows, last, _first_tile, last_tile, pass_start, format = self.hop.head
         takes_part = skip == 0 and take > 0
         has_turn = pass_start and (takes_part or follows)
         if not self.own_done and (self.tiles.has_room or not takes_part) and (self.turns.has_room or not has_turn):
             self.own_done = True
             if has_turn:
                 self.turns.put((takes_part, follows))
+            self.n_beats += takes_part
             if takes_part and last:
-                self.tiles.put((format, first_tile, last_tile))
+                self.tiles.put((format, last_tile, self.n_beats // self.word_beats[format]))
+                self.n_beats = 0
         if not self.next_done:
             if next_hop is None:
                 self.next_done = True
@@ -203,22 +227,22 @@ class _Group:
         """One word of the tile; whether it was taken."""
         if self.tiles.head is None or not has_word:
             return False
-        format, _, last_tile = self.tiles.head
+        format, last_tile, lines = self.tiles.head
         if not self.is_codes:
             if self.scales.has_room:
                 self.scales.put(True)
                 self.is_codes = True
                 return True
             return False
-        walk = self.walks[format]
-        ends_block = self.word % walk.words == walk.words - 1
+        blocks = 2 if format == "mxfp4" else 1
+        ends_block = (self.word + 1) % (lines // blocks) == 0
         if not self.datapath.has_credit or (ends_block and not self.blocks.has_room):
             return False
         self.datapath.take(cycle, ends_block)
         self.word += 1
         if ends_block:
-            self.blocks.put((format, last_tile and self.word > walk.tile_words - walk.block_words))
-        if self.word == walk.tile_words:
+            self.blocks.put((format, last_tile and self.word > self.groups[format] * (lines - lines // blocks)))
+        if self.word == self.groups[format] * lines:
             self.word, self.is_codes = 0, False
             self.tiles.get()
         return True
@@ -270,16 +294,6 @@ class _Group:
             self.before_done = own and not is_own
             if not self.before_done:
                 self.turns.get()
-
-
-class _Walk:
-    """How many words of codes a tile of a format has, for a block of one group of channels, and in all."""
-
-    def __init__(self, config, format):
-        block = 32 if format == "mxfp4" else config.block
-        self.words = block * INPUTS_OF_LANES[format] // config.lanes
-        self.block_words = self.words * config.tile_channels // CHANNELS_PER_WORD[format]
-        self.tile_words = self.block_words * tile_inputs(config, format) // block
 
 
 class Array:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from edgeaccel.golden.array import Array, operator_results, result_beats, tile_inputs
+from edgeaccel.golden.array import Array, operator_results, result_beats
 from edgeaccel.golden.feed import Feed, aligned_tiles
 from edgeaccel.golden.memory import Command, Streamer, StreamerTiming, following
 from edgeaccel.golden.timing import Pattern
@@ -24,8 +24,7 @@ class EngineTiming:
 def port_words(config, operator):
     """Words that an operator takes from the port of each group."""
     n_groups = operator.groups(config)
-    input_tiles = -(-operator.inputs // tile_inputs(config, operator.format))
-    words = config.layout(operator.format).words_per_tile * input_tiles
+    words = config.layout(operator.format).row_words(operator.inputs)
     tiles = [len(range(n, operator.channel_tiles, n_groups)) for n in range(n_groups)]
     before, behind = operator.first_group, config.groups - operator.first_group - n_groups
     return [0] * before + [words * n for n in tiles] + [0] * behind

@@ -2,11 +2,10 @@
 
 from collections import deque
 from dataclasses import dataclass
-from itertools import product
 
 import numpy as np
 
-from edgeaccel.golden.array import Source, _Pipe, _Queue, operator_beats, tile_inputs
+from edgeaccel.golden.array import Source, _Pipe, _Queue, operator_beats, tile_beats, tile_inputs
 from edgeaccel.golden.pe import align
 from edgeaccel.golden.timing import Pattern
 
@@ -69,6 +68,7 @@ def feed_beats(config, operators, buffer):
             config,
             operator.format,
             operator.channel_tiles,
+            operator.inputs,
             *aligned_tiles(config, operator, buffer),
             first_group=operator.first_group,
             n_groups=operator.groups(config),
@@ -162,14 +162,14 @@ class Feed:
 
 def operator_flags(config, operator):
     """The beats of an operator in order, as `Array` takes them."""
-    width = tile_inputs(config, operator.format)
-    per_tile = width // config.vector_lanes
-    n_input_tiles, n_groups = -(-operator.inputs // width), operator.groups(config)
+    beats = tile_beats(config, operator.format, operator.inputs)
+    places = [(tile, beat) for tile, n in enumerate(beats) for beat in range(n)]
+    n_groups = operator.groups(config)
     for first in range(0, operator.channel_tiles, n_groups):
         take = min(n_groups, operator.channel_tiles - first)
-        for tile, beat in product(range(n_input_tiles), range(per_tile)):
-            begins, ends = tile == 0, tile == n_input_tiles - 1
-            last, pass_start = beat == per_tile - 1, begins and beat == 0
+        for tile, beat in places:
+            begins, ends = tile == 0, tile == len(beats) - 1
+            last, pass_start = beat == beats[tile] - 1, begins and beat == 0
             yield (operator.first_group, take, False, last, begins, ends, pass_start, operator.format)
 
 

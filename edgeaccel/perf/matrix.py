@@ -5,6 +5,7 @@ from fractions import Fraction
 from math import ceil, log2
 
 from edgeaccel.formats import FORMATS
+from edgeaccel.golden.array import tile_beats
 from edgeaccel.golden.engine import port_words
 from edgeaccel.golden.pe import group_latency, scaled_accumulator_latency
 
@@ -61,7 +62,8 @@ def predict(config, operators, memory):
     The first tile waits for its activations, or for its first word; from then on every group takes a word each core
     cycle, or as its memory gives them, whichever is less: nothing waits between tiles, passes and operators. Exact with
     an ideal memory, as long as the feed keeps up (a tile's beats are no more than its words) and so do the results (a
-    pass gives no more beats of them than it has words).
+    pass gives no more beats of them than it has words) and the scalers. They limit matrices of few inputs whose words
+    serve several channels, as INT4 at no more inputs than a word has: taken here as if each pass waited for them.
 
     Parameters
     ----------
@@ -72,7 +74,8 @@ def predict(config, operators, memory):
     """
     clocks = _Clocks(config)
     first, last = operators[0], operators[-1]
-    words = [sum(counts) for counts in zip(*(port_words(config, operator) for operator in operators), strict=True)]
+    words = _of_groups(port_words(config, operator) for operator in operators)
+    cycles = _of_groups(_array_cycles(config, operator) for operator in operators)
     beats = max(1, config.word_bits // config.port_data_width)
     words_per_beat = max(1, config.port_data_width // config.word_bits)
 
@@ -83,26 +86,27 @@ def predict(config, operators, memory):
         beat = (word // words_per_beat + 1) * beats - 1
         return clocks.to_core(first_beat + int(beat / memory.share)) + ENTRY_CYCLES + word % words_per_beat
 
-    tile_beats = config.layout(first.format).inputs // config.vector_lanes
-    stored = READ_CYCLES + tile_beats - 1 + ceil(log2(config.vector_lanes)) + 2
-    stored += SHIFT_CYCLES + tile_beats - 1 + STORE_CYCLES + first.first_group
+    n_beats = tile_beats(config, first.format, first.inputs)[0]
+    stored = READ_CYCLES + n_beats - 1 + ceil(log2(config.vector_lanes)) + 2
+    stored += SHIFT_CYCLES + n_beats - 1 + STORE_CYCLES + first.first_group
     first_word = max(offered(0), stored)
 
     def last_taken(group):
         behind = group - first.first_group
-        return max(offered(words[group] - 1), max(offered(0), stored + behind) + words[group] - 1)
+        return max(offered(words[group] - 1), max(offered(0), stored + behind) + cycles[group] - 1)
 
     last_take = (last.channel_tiles - 1) % last.groups(config)  # groups behind the first in the last pass
     layout, shared = config.layout(last.format), FORMATS[last.format].channels_per_word
     # The channels of the last tile become beats one a cycle, from the first one's last word on; so do the last word's.
-    words_between = (layout.groups - 1) * layout.words_per_block
+    words_between = (layout.groups - 1) * layout.block_words((last.inputs - 1) % layout.inputs + 1)
     packed = max(shared - 1, config.tile_channels - 1 - int(words_between * clocks.word_cycles(memory.share)))
     results = config.tile_channels // config.vector_lanes
     through = group_latency(config.lanes, config.formats) + scaled_accumulator_latency() + packed + PACK_CYCLES
     last_result = last_taken(last.first_group) + through + results * last_take + config.groups - last.first_group
     codes = [
-        count * (config.layout(operator.format).words_per_tile - 1) / config.layout(operator.format).words_per_tile
+        count * (1 - -(-operator.inputs // layout.inputs) / layout.row_words(operator.inputs))
         for operator in operators
+        for layout in [config.layout(operator.format)]
         for count in port_words(config, operator)
     ]
     return Prediction(
@@ -111,6 +115,20 @@ def predict(config, operators, memory):
         last_result=last_result,
         busy_share=sum(codes) / (config.groups * (last_result + 1)),
     )
+
+
+def _of_groups(counts):
+    """Of each group, all that the operators have for it."""
+    return [sum(of_group) for of_group in zip(*counts, strict=True)]
+
+
+def _array_cycles(config, operator):
+    """Cycles that each group needs at least: for its words, or for its channels' block sums, `scalers` a cycle."""
+    layout = config.layout(operator.format)
+    n_blocks = -(-operator.inputs // layout.inputs) * layout.blocks
+    taken = min(config.scalers, FORMATS[operator.format].channels_per_word)
+    words, steps = layout.row_words(operator.inputs), n_blocks * layout.channels // taken
+    return [count // words * max(words, steps) for count in port_words(config, operator)]
 
 
 class _Clocks:

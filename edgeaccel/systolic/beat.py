@@ -7,14 +7,14 @@ from edgeaccel.pe.align import EXPONENT_WIDTH
 from edgeaccel.pe.digit import FormatCode
 from edgeaccel.pe.float import FP32
 
-__all__ = ["activation_beat", "activations", "block_tag", "pass_turn", "result_beat", "tile_tag", "word"]
+__all__ = ["activation_beat", "activations", "block_tag", "pass_turn", "result_beat", "tile_lines", "tile_tag", "word"]
 
 
 def activation_beat(config):
     """Aligned activations on their way to the groups that need them, `vector_lanes` of each row.
 
-    The inputs of a tile take as many beats as that needs, in ascending order, and all fields but `mantissas`, `last`
-    and `pass_start` are the same in all of them.
+    The inputs of a tile take as many beats as the words of the tile have room for, in ascending order, and all fields
+    but `mantissas`, `last` and `pass_start` are the same in all of them.
 
     mantissas
     exponents, nans
@@ -60,9 +60,21 @@ def word(config):
     return data.ArrayLayout(4, config.lanes)
 
 
+def tile_lines(config):
+    """Lines of a tile, at most: mantissas for all pairs of lanes, which a word of each group of channels meets."""
+    layouts = [config.layout(name) for name in config.formats]
+    return max(layout.inputs // layout.inputs_per_word for layout in layouts)
+
+
 def tile_tag(config):
-    """What is kept of the activations of a tile beside their mantissas; the fields are those of `activation_beat`."""
-    return _fields(config, "exponents", "nans", "format", "first_tile", "last_tile")
+    """What is kept of the activations of a tile beside their mantissas.
+
+    last_line
+        Lines of the tile, less one.
+    The other fields are those of `activation_beat`.
+    """
+    fields = _fields(config, "exponents", "nans", "format", "first_tile", "last_tile")
+    return data.StructLayout(dict(fields.members) | {"last_line": range(tile_lines(config))})
 
 
 def block_tag(config):

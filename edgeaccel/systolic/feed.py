@@ -52,10 +52,10 @@ class ActivationFeed(wiring.Component):
     """The activation buffer, and its way into the array.
 
     An operator goes over its inputs once for each pass. In each cycle it reads `vector_lanes` of them, of every row,
-    pads the last tile with zeros, aligns each tile to its largest exponent (`BlockAligner`, one for each row) and tells
-    which groups need it. One beat a cycle, without a gap between tiles, passes and operators, but where tiles get
-    longer: a tile leaves once it is complete. A load can be read from the cycle after it was taken on. Equals
-    `edgeaccel.golden.feed`, in results and cycles.
+    fills up the last tile's last word with zeros, aligns each tile to its largest exponent (`BlockAligner`, one for
+    each row) and tells which groups need it. One beat a cycle, without a gap between tiles, passes and operators, but
+    where tiles get longer: a tile leaves once it is complete. A load can be read from the cycle after it was taken on.
+    Equals `edgeaccel.golden.feed`, in results and cycles.
 
     An operator that the build cannot do is refused: `error` tells which and why, and nothing follows it.
 
@@ -159,7 +159,9 @@ class ActivationFeed(wiring.Component):
 
 
 class BeatWalk(wiring.Component):
-    """The reads of an operator: in each pass all its inputs, in whole tiles. One a cycle, no gap between operators.
+    """The reads of an operator: in each pass all its inputs, one beat a cycle, with no gap between operators.
+
+    A tile that lacks inputs ends with the word that the last of them is in, or with the tile if it has several blocks.
 
     Parameters
     ----------
@@ -191,7 +193,13 @@ class BeatWalk(wiring.Component):
         m = Module()
         config, lanes = self.config, self.config.vector_lanes
         reads, headers = self.o_reads, self.o_headers
-        beats = {name: config.layout(name).inputs // lanes for name in config.formats}
+        layouts = {name: config.layout(name) for name in config.formats}
+        beats = {name: layout.inputs // lanes for name, layout in layouts.items()}
+        # Beats after any multiple of which a tile may end: powers of two.
+        steps = {
+            name: (layout.inputs if layout.blocks > 1 else layout.inputs_per_word) // lanes
+            for name, layout in layouts.items()
+        }
 
         running = Signal(operator(config), reset_less=True)
         is_running = Signal()
@@ -199,16 +207,17 @@ class BeatWalk(wiring.Component):
         left = Signal.like(running.inputs)  # inputs of this pass
         tiles_left = Signal.like(running.channel_tiles)
         beat, last_beat = Signal(range(max(beats.values()))), Signal(range(max(beats.values())))
+        step_mask = Signal(range(max(steps.values())))
         is_first = Signal()  # tile of the pass
-        for number in dict.fromkeys(beats.values()):
-            names = [name for name in beats if beats[name] == number]
+        for number, step in dict.fromkeys((beats[name], steps[name]) for name in config.formats):
+            names = [name for name in config.formats if (beats[name], steps[name]) == (number, step)]
             with m.If(is_format(running.format, names, config.formats)):
-                m.d.comb += last_beat.eq(number - 1)
+                m.d.comb += [last_beat.eq(number - 1), step_mask.eq(step - 1)]
 
         starts_tile, ends_tile, ends_inputs, ends_pass, go = Signal(), Signal(), Signal(), Signal(), Signal()
         m.d.comb += [
             starts_tile.eq(beat == 0),
-            ends_tile.eq(beat == last_beat),
+            ends_tile.eq((beat == last_beat) | (ends_inputs & ((~beat & step_mask) == 0))),
             ends_inputs.eq(left <= lanes),
             ends_pass.eq(ends_tile & ends_inputs),
             reads.valid.eq(is_running & (headers.ready | ~starts_tile)),

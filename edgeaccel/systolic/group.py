@@ -72,7 +72,7 @@ class Group(wiring.Component):
         config = self.config
         m.submodules.hop = hop = Hop(config)
         m.submodules.store = store = ActivationStore(config)
-        m.submodules.walk = walk = TileWalk(config, line_width=store.line_width)
+        m.submodules.walk = walk = TileWalk(config)
         m.submodules.datapath = datapath = GroupDatapath(
             lanes=config.lanes,
             mantissa_bits=config.mantissa_bits,

@@ -20,7 +20,7 @@ def operator(config):
     address
         Of the first activations, in words of the buffer, `vector_lanes` inputs each.
     inputs
-        As many as the matrix has; what they lack to whole tiles is taken as zeros.
+        As many as the matrix has; what they lack to whole words, or tiles of two blocks, is taken as zeros.
     channel_tiles
         Tiles of output channels.
     first_group, n_groups

@@ -8,7 +8,7 @@ from amaranth.utils import ceil_log2, exact_log2
 
 from edgeaccel.pe.digit import FormatCode
 from edgeaccel.queue import Queue
-from edgeaccel.systolic.beat import activation_beat, activations, tile_tag
+from edgeaccel.systolic.beat import activation_beat, activations, tile_lines, tile_tag
 
 __all__ = ["ActivationStore"]
 
@@ -19,7 +19,8 @@ class ActivationStore(wiring.Component):
     """Collects the activations of a tile from their beats and holds them until the tile is through.
 
     A *line* is what a word meets: a mantissa for each pair of lanes. Formats that give an input to several pairs
-    (`Format.pairs_per_input`) have their inputs written to both halves of the lines. While one tile is read, others
+    (`Format.pairs_per_input`) have their inputs written to both halves of the lines. A tile has whole lines, as many as
+    its beats fill. While one tile is read, others
     are written: as many as find room in 32 lines, and at least two. That is how far a group may lag behind the one
     before it. Takes one beat a cycle.
 
@@ -42,9 +43,7 @@ class ActivationStore(wiring.Component):
 
     def __init__(self, config):
         self.config = config
-        layouts = [config.layout(name) for name in config.formats]
-        lines = max(layout.inputs // layout.inputs_per_word for layout in layouts)
-        self.line_width = ceil_log2(lines)
+        self.line_width = ceil_log2(tile_lines(config))
         self.slots = max(2, STORE_LINES >> self.line_width)
         super().__init__(
             {
@@ -61,8 +60,6 @@ class ActivationStore(wiring.Component):
         m.submodules.tags = tags = Queue(tile_tag(config), self.slots)
         wiring.connect(m, tags.o, wiring.flipped(self.o))
         m.d.comb += [self.i.ready.eq(tags.i.ready), tags.i.valid.eq(self.i.valid & beat.last)]
-        for name in tags.i.p.shape().members:
-            m.d.comb += tags.i.p[name].eq(beat[name])
 
         # A line is two halves of so many beats each.
         beats = config.tile_channels // config.vector_lanes
@@ -72,6 +69,8 @@ class ActivationStore(wiring.Component):
         half = place[exact_log2(beats)]
         line = Signal(self.line_width)
         m.d.comb += line.eq(Mux(is_duplicated, place[exact_log2(beats) :], place[exact_log2(beats) + 1 :]))
+        for name in tags.i.p.shape().members:
+            m.d.comb += tags.i.p[name].eq(line if name == "last_line" else beat[name])
 
         put, get = self.i.valid & self.i.ready, self.o.valid & self.o.ready
         slots = {}

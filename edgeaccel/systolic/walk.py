@@ -4,23 +4,21 @@ from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from edgeaccel.pe.digit import FormatCode, is_format
-from edgeaccel.systolic.beat import block_tag, tile_tag, word
+from edgeaccel.pe.digit import FormatCode, choose, is_format
+from edgeaccel.systolic.beat import block_tag, tile_lines, tile_tag, word
 
 __all__ = ["TileWalk"]
 
 
 class TileWalk(wiring.Component):
     """Goes through the words of a tile: one of scales, then, for each block, for each group of channels that share a
-    word, the words of the block.
+    word, the words of the block: as many as there are lines of activations, or half as many if the tile has two blocks.
 
     Takes one word a cycle, with no gap between tiles.
 
     Parameters
     ----------
     config : Config
-    line_width : int
-        Of the activation store.
 
     Members
     -------
@@ -37,14 +35,14 @@ class TileWalk(wiring.Component):
     o_scales : stream of `word`
     """
 
-    def __init__(self, config, *, line_width):
+    def __init__(self, config):
         self.config = config
         codes = data.StructLayout({"word": word(config), "format": FormatCode, "last": 1})
         super().__init__(
             {
                 "i_tags": In(stream.Signature(tile_tag(config))),
                 "i_words": In(stream.Signature(word(config))),
-                "line": Out(line_width),
+                "line": Out(range(tile_lines(config))),
                 "o_codes": Out(stream.Signature(codes)),
                 "o_blocks": Out(stream.Signature(block_tag(config))),
                 "o_scales": Out(stream.Signature(word(config))),
@@ -65,7 +63,10 @@ class TileWalk(wiring.Component):
                     m.d.comb += chosen.eq(number)
             return chosen
 
-        last_word = of_format("last_word", {name: layout.words_per_block - 1 for name, layout in layouts.items()})
+        two_blocks = tuple(name for name, layout in layouts.items() if layout.blocks > 1)
+        has_two = is_format(tag.p.format, two_blocks, self.config.formats)
+        last_word = Signal(range(max(layout.words_per_block for layout in layouts.values())))  # of a block
+        m.d.comb += last_word.eq(choose(has_two, tag.p.last_line >> 1, tag.p.last_line))
         last_group = of_format("last_group", {name: layout.groups - 1 for name, layout in layouts.items()})
         last_block = of_format("last_block", {name: layout.blocks - 1 for name, layout in layouts.items()})
 
