@@ -143,9 +143,9 @@ def test_ahead():
         "amaranth", 410, 2 * AHEAD, rows=1, lanes=4, slots=3, max_head_dim=24, chunks=(1,), stalls=stalls
     )
     chunks = result.cycles["i_chunks"]
-    np.testing.assert_array_equal(chunks[:AHEAD], np.arange(AHEAD))
+    np.testing.assert_array_equal(chunks[:AHEAD], 8 * np.arange(AHEAD))
     assert chunks[AHEAD] > 100
-    assert result.cycles["o"][0] - result.cycles["i"][0] == unit.latency == 15
+    assert result.cycles["o"][0] - result.cycles["i"][0] == unit.latency == 16
 
 
 def test_shifted():

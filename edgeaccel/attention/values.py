@@ -1,18 +1,16 @@
 """What attention gives: results of V passes summed over the chunks of slots, with the corrections of softmax.
 
-i -------> cutter -> queue --+-> row of sums, for each row, all in step -> o
-i_steps -----^               |      ^
-i_chunks -> queue of shifts -+      | one over the sum of weights
-    |                               |
-    +-------> sums of weights ------+
+i -------> cutter -> queues -> gate -+-> row of sums, for each row, all in step -> o
+i_steps -----^                       |      ^
+i_chunks ----------> queue of shifts +      | one over the sum of weights
+    +--------------> sums of weights -------+
 """
 
 from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
-from amaranth.utils import ceil_log2
 
-from edgeaccel.attention.values_sums import TurnGate, ValueSum, WeightSum
+from edgeaccel.attention.values_sums import SUM_TURN, TurnGate, ValueSum, WeightSum
 from edgeaccel.pe.float import FP32
 from edgeaccel.queue import Queue
 from edgeaccel.repeated import repeated
@@ -87,9 +85,8 @@ class ValueAccumulator(wiring.Component):
     different slots come in any order; those of a slot from one with `first` to one with `last`. Equals
     `edgeaccel.golden.values.accumulate`, `accumulate_sum` and `finish`, and in cycles `value_cycles`.
 
-    One beat of results a cycle; one that adds to what another left in the last 8 cycles waits until they are over, and
-    so does a chunk of the same slot. Beats of a unit wait for its chunk, and those of a last unit until the sum of
-    weights is inverted.
+    One beat of results a cycle, but one that adds to what another made waits until 8 cycles after that one. One chunk
+    in 8 cycles. Beats of a unit wait for its chunk, and those of a last unit until the sum of weights is inverted.
 
     Parameters
     ----------
@@ -113,8 +110,10 @@ class ValueAccumulator(wiring.Component):
         One for each unit, in the same order; the shift is that of the unit's maximum over those before.
     o : stream of {elements: FP32 codes x lanes x rows, keep: a bit a lane, last: 1, slot, tag}
         Vectors after their last units; lanes that are not kept hold 0.
+    clear : 1 bit
+        Resets the rows, which `ResetInserter` does not reach where they are instances.
     latency : int
-        From a beat of `i` to one of `o`, if nothing stalls: 15 cycles. From a chunk to its inverse, for which the beats
+        From a beat of `i` to one of `o`, if nothing stalls: 16 cycles. From a chunk to its inverse, for which the beats
         of a last unit wait: 17 cycles.
 
     Raises
@@ -138,7 +137,7 @@ class ValueAccumulator(wiring.Component):
         self._settings = {"lanes": lanes, "slots": slots, "beats": beats, "ahead": ahead}
         self.rows = [ValueRow(**self._settings) for _ in range(config.rows)]
         values = self.rows[0].values
-        self.latency = 1 + values.latency
+        self.latency = 2 + values.latency
         tag = {"tag": tag_width} if tag_width else {}
         self._side = data.StructLayout({"keep": lanes, "last": 1, "slot": range(slots)} | tag)
         # The cutter has a `last` of its own: of beats.
@@ -155,6 +154,7 @@ class ValueAccumulator(wiring.Component):
                     stream.Signature(data.StructLayout({"slot": range(slots), "first": 1, "last": 1} | by_row))
                 ),
                 "o": Out(stream.Signature(data.StructLayout(o))),
+                "clear": In(1),
             }
         )
 
@@ -163,79 +163,89 @@ class ValueAccumulator(wiring.Component):
         for n, row in enumerate(self.rows):
             m.submodules[f"row{n}"] = repeated(platform, row, key=tuple(self._settings.items()))
         shifts = self._take_chunks(m)
-        beats = self._cut(m)
-        self._enter(m, beats, shifts)
+        beats, elements = self._cut(m)
+        self._enter(m, beats, elements, shifts)
         return m
 
     def _take_chunks(self, m):
-        """Sums of weights to the rows, shifts to a queue, which is given back."""
+        """Sums of weights to the rows; gives the queue of shifts."""
         i, rows = self.i_chunks, self.rows
         m.submodules.shifts = shifts = Queue(i.p.shift.shape(), self._ahead)
-        m.submodules.chunk_gate = gate = TurnGate(self._slots)
-        # An inverse has a place as long as a shift has one, since they leave together.
-        may = shifts.i.ready & rows[0].i_chunks.ready & ~gate.waits
+        # Far enough apart for any slot's sum to be read again. An inverse has a place in its row as long as a shift has
+        # one, since they leave together.
+        since = Signal(SUM_TURN - 1)
+        takes = Signal()
         m.d.comb += [
-            gate.address.eq(i.p.slot),
-            gate.reads.eq(~i.p.first),
-            gate.enters.eq(i.valid & i.ready),
-            i.ready.eq(may),
+            i.ready.eq(shifts.i.ready & ~since.any()),
+            takes.eq(i.valid & i.ready),
+            shifts.i.valid.eq(takes),
             shifts.i.p.eq(i.p.shift),
-            shifts.i.valid.eq(i.valid & rows[0].i_chunks.ready & ~gate.waits),
         ]
+        m.d.sync += since.eq(Cat(takes, since))
         for n, row in enumerate(rows):
             m.d.comb += [row.i_chunks.p[name].eq(i.p[name]) for name in ("slot", "first", "last")]
             m.d.comb += [row.i_chunks.p[name].eq(i.p[name][n]) for name in ("shift", "sum")]
-            m.d.comb += row.i_chunks.valid.eq(i.valid & shifts.i.ready & ~gate.waits)
+            m.d.comb += row.i_chunks.valid.eq(takes)
         return shifts.o
 
     def _cut(self, m):
-        """Beats of units without the padding, with what is asked of the unit."""
+        """Beats of units without the padding: through the gate what is asked of them, and beside it their elements."""
         m.submodules.cutter = cutter = self.cutter
-        m.submodules.beats = beats = Queue(cutter.o.p.shape(), BEATS)
+        asked = data.StructLayout({name: field.shape for name, field in cutter.o.p.shape() if name != "elements"})
+        m.submodules.beats = beats = Queue(asked, BEATS)
+        m.submodules.gate = gate = TurnGate(self.rows[0].values.i.p.address.shape(), asked)
+        # There is room for what waits in the queue and in the gate.
+        m.submodules.elements = elements = Queue(cutter.o.p.elements.shape(), BEATS + 1)
         wiring.connect(m, wiring.flipped(self.i), cutter.i)
-        wiring.connect(m, cutter.o, beats.i)
-        steps = self.i_steps
+        steps, beat = self.i_steps, beats.o.p
+        m.d.comb += [cutter.i_steps.p[name].eq(steps.p[name]) for name in steps.p.shape().members if name != "last"]
+        m.d.comb += [beats.i.p[name].eq(cutter.o.p[name]) for name in asked.members]
+        place = Signal(range(self._beats))
         m.d.comb += [
             cutter.i_steps.valid.eq(steps.valid),
             steps.ready.eq(cutter.i_steps.ready),
             cutter.i_steps.p.last_chunk.eq(steps.p.last),
+            beats.i.valid.eq(cutter.o.valid),
+            elements.i.valid.eq(cutter.o.valid & beats.i.ready),
+            elements.i.p.eq(cutter.o.p.elements),
+            cutter.o.ready.eq(beats.i.ready),
+            gate.i.valid.eq(beats.o.valid),
+            gate.i.p.address.eq(Cat(place, beat.slot)),
+            gate.i.p.reads.eq(~beat.first),
+            gate.i.p.fields.eq(beat),
+            beats.o.ready.eq(gate.i.ready),
         ]
-        m.d.comb += [cutter.i_steps.p[name].eq(steps.p[name]) for name in steps.p.shape().members if name != "last"]
-        return beats.o
+        with m.If(beats.o.valid & beats.o.ready):
+            m.d.sync += place.eq(Mux(beat.last, 0, place + 1))
+        return gate.o, elements.o
 
-    def _enter(self, m, beats, shifts):
+    def _enter(self, m, beats, elements, shifts):
         """Beats with their unit's shift into the rows, and what is the same in all rows past them."""
         rows, o = self.rows, self.o
-        m.submodules.beat_gate = gate = TurnGate(self._slots << ceil_log2(self._beats))
         m.submodules.side = side = Queue(self._side, rows[0].values.credits)
-        place = Signal(range(self._beats))
-        offers, enters = Signal(), Signal()
-        ready = shifts.valid & ~gate.waits & rows[0].i.ready
+        beat = beats.p.fields
+        enters = Signal()
         m.d.comb += [
-            gate.address.eq(Cat(place, beats.p.slot)),
-            gate.reads.eq(~beats.p.first),
-            gate.enters.eq(enters),
-            offers.eq(beats.valid & shifts.valid & ~gate.waits),
-            enters.eq(offers & rows[0].i.ready),
-            beats.ready.eq(ready),
-            shifts.ready.eq(enters & beats.p.last),
-            side.i.valid.eq(enters & beats.p.last_chunk),
+            enters.eq(beats.valid & beats.ready),
+            beats.ready.eq(shifts.valid & rows[0].i.ready),
+            elements.ready.eq(enters),
+            shifts.ready.eq(enters & beat.last),
+            side.i.valid.eq(enters & beat.last_chunk),
             side.o.ready.eq(o.valid & o.ready),
             o.valid.eq(rows[0].o.valid),
         ]
-        m.d.comb += [side.i.p[name].eq(beats.p[name]) for name in self._side.members]
+        m.d.comb += [side.i.p[name].eq(beat[name]) for name in self._side.members]
         m.d.comb += [o.p[name].eq(side.o.p[name]) for name in self._side.members]
-        with m.If(enters):
-            m.d.sync += place.eq(Mux(beats.p.last, 0, place + 1))
         for n, row in enumerate(rows):
             m.d.comb += [
-                row.i.valid.eq(offers),
-                row.i.p.elements.eq(beats.p.elements[n]),
+                row.i.valid.eq(beats.valid & shifts.valid),
+                row.i.p.elements.eq(elements.p[n]),
+                row.i.p.keep.eq(beat.keep),
+                row.i.p.address.eq(beats.p.address),
+                row.i.p.first.eq(beat.first),
+                row.i.p.last.eq(beat.last_chunk),
+                row.i.p.ends.eq(beat.last),
                 row.i.p.shift.eq(shifts.p[n]),
-                row.i.p.beat.eq(place),
-                row.i.p.last.eq(beats.p.last_chunk),
-                row.i.p.ends.eq(beats.p.last),
                 o.p.elements[n].eq(row.o.p),
                 row.o.ready.eq(o.ready),
             ]
-            m.d.comb += [row.i.p[name].eq(beats.p[name]) for name in ("keep", "slot", "first")]

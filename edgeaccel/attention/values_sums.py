@@ -6,7 +6,7 @@ sum -> 2**-shift -> + what comes -> sum, and after the last chunk on to what mak
 from types import SimpleNamespace
 
 from amaranth.hdl import Cat, Module, Mux, Signal
-from amaranth.lib import data, wiring
+from amaranth.lib import data, stream, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
@@ -54,37 +54,51 @@ def _add_to_sums(pipe, adder, depth, address, terms, shift, first):
 
 
 class TurnGate(wiring.Component):
-    """Tells whether a sum cannot be read yet, because it is on its way from the adder to the memory.
+    """Holds an item back as long as the sum that it reads is on its way from the adder to the memory.
+
+    That is until `SUM_TURN` cycles after an earlier item of the same address went on. What is compared is known a cycle
+    after an item is taken, in the register that it waits in; others go on in that cycle.
 
     Parameters
     ----------
-    addresses : int
+    address : shape
+        Of a sum.
+    fields : shape
+        What goes along.
 
     Members
     -------
-    address : In(range(addresses))
-        Of the sum that is next.
-    reads : In(1)
-        Whether what it was counts: it is not the first of a slot.
-    enters : In(1)
-        It is read in this cycle.
-    waits : Out(1)
-        It must not, if it reads: less than `SUM_TURN` cycles ago the same sum was read.
+    i, o : streams of {address, reads: 1, fields}
+        `reads` tells whether it counts what the sum was: the item is not the first of a slot.
     """
 
-    def __init__(self, addresses):
-        super().__init__({"address": In(range(addresses)), "reads": In(1), "enters": In(1), "waits": Out(1)})
+    def __init__(self, address, fields):
+        item = data.StructLayout({"address": address, "reads": 1, "fields": fields})
+        super().__init__({"i": In(stream.Signature(item)), "o": Out(stream.Signature(item))})
 
     def elaborate(self, platform):
         m = Module()
-        address, entered = self.address, self.enters
-        same = []
-        for n in range(1, SUM_TURN):
-            before, was_entered = Signal.like(address, name=f"address{n}", reset_less=True), Signal(name=f"entered{n}")
-            m.d.sync += [before.eq(address), was_entered.eq(entered)]
-            same.append(was_entered & (before == self.address))
-            address, entered = before, was_entered
-        m.d.comb += self.waits.eq(self.reads & Cat(same).any())
+        i, o = self.i, self.o
+        is_held, takes, gives = Signal(), Signal(), Signal()
+        too_soon = Signal(SUM_TURN - 1)  # bit k: the sum was read k + 1 cycles ago
+        next_same = Signal.like(too_soon)
+        m.d.comb += [
+            o.valid.eq(is_held & ~too_soon.any()),
+            gives.eq(o.valid & o.ready),
+            i.ready.eq(~is_held | gives),
+            takes.eq(i.valid & i.ready),
+        ]
+        address, was_given = o.p.address, gives
+        for n in range(SUM_TURN - 1):
+            m.d.comb += next_same[n].eq(was_given & (address == i.p.address))
+            before, was_before = Signal.like(i.p.address, name=f"address{n}", reset_less=True), Signal(name=f"given{n}")
+            m.d.sync += [before.eq(address), was_before.eq(was_given)]
+            address, was_given = before, was_before
+        m.d.sync += too_soon.eq(too_soon << 1)
+        with m.If(takes):
+            m.d.sync += [o.p.eq(i.p), too_soon.eq(next_same & i.p.reads.replicate(SUM_TURN - 1))]
+        with m.If(i.ready):
+            m.d.sync += is_held.eq(i.valid)
         return m
 
 
@@ -94,7 +108,7 @@ class WeightSum(Pipelined):
     l[slot] = sum if first, else round(l[slot] * 2**-shift + sum)
 
     Equals `edgeaccel.golden.values.accumulate_sum` and `inverse`. One chunk a cycle, but chunks of the same slot only
-    `SUM_TURN` cycles apart, unless the later one is its first: see `TurnGate`.
+    `SUM_TURN` cycles apart, unless the later one is its first.
 
     Parameters
     ----------
@@ -147,9 +161,9 @@ class ValueSum(Pipelined):
 
     Members
     -------
-    i : stream of {elements: FP32 codes x lanes, keep: a bit a lane, slot, beat, first: 1, last: 1, shift: 8 bits,
+    i : stream of {elements: FP32 codes x lanes, keep: a bit a lane, address, first: 1, last: 1, shift: 8 bits,
         inverse: FP32 code}
-        `inverse` counts only with `last`, of the last chunk.
+        The address is that of the sums, beat first, then slot. `inverse` counts only with `last`, of the last chunk.
     o : stream of FP32 codes x lanes
         One for each item with `last`.
     latency : int
@@ -157,15 +171,14 @@ class ValueSum(Pipelined):
     """
 
     def __init__(self, *, lanes=8, slots=32, beats=32):
-        self.lanes, self._beats = lanes, beats
+        self.lanes = lanes
         self._depth = ((slots - 1) << ceil_log2(beats)) + beats
         self._adder, self._multiplier = FloatAdder(), FloatMultiplier()
         elements = data.ArrayLayout(FP32.width, lanes)
         i = {
             "elements": elements,
             "keep": lanes,
-            "slot": range(slots),
-            "beat": range(beats),
+            "address": ceil_log2(beats) + ceil_log2(slots),
             "first": 1,
             "last": 1,
             "shift": SHIFT_WIDTH,
@@ -179,8 +192,7 @@ class ValueSum(Pipelined):
 
     def datapath(self, pipe, i):
         pipe.carry(keep=i.keep, inverse=i.inverse)
-        address = Cat(i.beat, i.slot)
-        totals = _add_to_sums(pipe, self._adder, self._depth, address, list(i.elements), i.shift, i.first)
+        totals = _add_to_sums(pipe, self._adder, self._depth, i.address, list(i.elements), i.shift, i.first)
         inverse = pipe.take("inverse")
         products = []
         for n, total in enumerate(totals):

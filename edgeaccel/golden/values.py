@@ -7,7 +7,7 @@ below 2**-126 become zeros; the end is multiplied by one over the sum of the wei
 import numpy as np
 
 from edgeaccel.golden import function
-from edgeaccel.golden.elastic import Move, Source, pipe, queue, run
+from edgeaccel.golden.elastic import Move, Source, Store, pipe, queue, run
 from edgeaccel.golden.float import add, multiply
 
 __all__ = ["accumulate", "accumulate_sum", "finish", "inverse", "shifted", "value_cycles"]
@@ -109,16 +109,17 @@ def value_cycles(units, patterns, config, *, ahead):
     slot, is_first, is_last = (np.asarray(units[name]) for name in ("slot", "first", "last"))
 
     streams = {name: Source(patterns[name]) for name in ("i", "i_steps", "i_chunks")}
-    beats, shifts = queue(BEATS), queue(ahead)
+    beats, shifts, gate = queue(BEATS), queue(ahead), Store(1, 1, refund=0)
     inverses = pipe(SUM_CYCLES + function.latency({"reciprocal"}), ahead)
     values = pipe(SUM_CYCLES + MULTIPLIER + 2)
-    chunk_turns = _Turns(slot, is_first == 0)
+    chunk_turns = _Turns(np.zeros(len(slot)), np.ones(len(slot), bool))  # of whatever slot
     beat_turns = _Turns(zip(slot[unit], place, strict=True), is_first[unit] == 0)
     emits = is_last[unit] != 0
     moves = [
         Move([streams["i"], (streams["i_steps"], ends_given)], [(beats, kept)], turns=len(kept)),
         Move([streams["i_chunks"], chunk_turns], [shifts, (inverses, is_last != 0)], turns=len(slot)),
-        Move([beats, (shifts, ends), _Kept(inverses, emits, ends), beat_turns], [(values, emits)], turns=len(unit)),
+        Move([beats], [gate]),
+        Move([gate, (shifts, ends), _Kept(inverses, emits, ends), beat_turns], [(values, emits)], turns=len(unit)),
         Move([values], [], turns=int(emits.sum()), sink=patterns["o"]),
     ]
     *_, taken = run(moves)
