@@ -89,6 +89,8 @@ class ScatterWriter(wiring.Component):
     clear : 1 bit
         A pulse ends everything: no more reads and writes; those that have started end and are awaited; then all is as
         after reset, the error included. Until then `i` is not ready.
+    is_clearing : 1 bit
+        From the cycle after a pulse of `clear` until all is as after reset.
     error : ScatterError
         Holds the first bad response until `clear` or reset. No write starts after it, and nothing is `done`.
 
@@ -114,6 +116,7 @@ class ScatterWriter(wiring.Component):
                 "done": Out(1),
                 "idle": Out(1),
                 "clear": In(1),
+                "is_clearing": Out(1),
                 "error": Out(ScatterError),
             }
         )
@@ -123,7 +126,8 @@ class ScatterWriter(wiring.Component):
         bus, size = self.m_axi, exact_log2(self.data_width // 8)
         unread = Signal(range(self.reads + 1))
         unanswered = Signal(range(self.outstanding + 1))
-        clearing, flush, halt = Signal(), Signal(), Signal()
+        clearing = self.is_clearing
+        flush, halt = Signal(), Signal()
         m.d.comb += [
             flush.eq(clearing & (unread == 0) & (unanswered == 0)),
             halt.eq(clearing | self.error.valid),
