@@ -128,27 +128,30 @@ def check(engine, seed, n_units, config, *, slots=4, beats=None, stalled=True):
     return path, result
 
 
-def config_of(lanes, rows, block=32, **changes):
-    return preset("tiny", vector_lanes=lanes, rows=rows, block=block, activations="fp32", **changes)
+def config_of(lanes, rows):
+    return preset("tiny", vector_lanes=lanes, rows=rows, activations="fp32")
 
 
 def test_amaranth():
-    check("amaranth", 300, 12, config_of(4, 2))
+    check("amaranth", 300, 12, config_of(2, 2))
 
 
-@pytest.mark.parametrize(("lanes", "rows", "slots"), [(1, 1, 1), (4, 3, 3), (8, 2, 32)])
+ALL_SIZES = [(2, 3, 3), *(pytest.param(*sizes, marks=pytest.mark.slow) for sizes in ((1, 1, 1), (4, 4, 3), (8, 2, 32)))]
+
+
+@pytest.mark.parametrize(("lanes", "rows", "slots"), ALL_SIZES)
 def test_verilog(lanes, rows, slots):
     config = config_of(lanes, rows)
     check("verilated", 301, 300, config, slots=slots)
     check("verilated", 302, 60, config, slots=slots, stalled=False)
 
 
-@pytest.mark.parametrize("beats", [1, 2, 8])
+@pytest.mark.parametrize("beats", [1, 2, 16])
 def test_line_rate(beats):
     """Units of one size without stalls: the latencies that are stated, and one beat a cycle."""
-    path, result = check("verilated", 303, 150, config_of(4, 3), slots=3, beats=beats, stalled=False)
+    path, result = check("verilated", 303, 150, config_of(2, 3), slots=3, beats=beats, stalled=False)
     n = 150 * beats
-    assert path.latency == 43
+    assert path.latency == 42
     assert path.chunk_latency == 66
     np.testing.assert_array_equal(result.cycles["o"], np.arange(n) + path.latency + beats - 1)
     np.testing.assert_array_equal(
@@ -156,6 +159,7 @@ def test_line_rate(beats):
     )
 
 
+@pytest.mark.slow
 def test_full_size():
     """A row of vcu128, a whole chunk a unit or less."""
     config = preset("vcu128", rows=1, activations="fp32")
@@ -197,5 +201,5 @@ def test_masked():
 def test_bad_parameters():
     with pytest.raises(ValueError, match="activations must be 'fp32' for attention, not 'fp16'"):
         ScorePath(preset("tiny"))
-    with pytest.raises(ValueError, match="slots must be a positive whole number, not 0"):
+    with pytest.raises(ValueError, match="slots must be at least 1, not 0"):
         ScorePath(replace(preset("tiny"), activations="fp32"), slots=0)

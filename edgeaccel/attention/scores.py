@@ -96,6 +96,8 @@ class ScorePath(wiring.Component):
         All rows are written; `event` with the last beat of a unit.
     o_chunks : stream of `score_chunk`
         One for each unit.
+    clear : 1 bit
+        Resets the rows, which `ResetInserter` does not reach where they are instances.
     latency : int
         From a unit's last beat to its first of `o`: log2(lanes) + 41 cycles.
     chunk_latency : int
@@ -111,8 +113,9 @@ class ScorePath(wiring.Component):
     def __init__(self, config, *, slots=32):
         if config.activations != "fp32":
             raise ValueError(f"activations must be 'fp32' for attention, not {config.activations!r}")
+        if not isinstance(slots, int) or slots < 1:
+            raise ValueError(f"slots must be at least 1, not {slots!r}")
         self.config = config
-        self.slots = slots
         self._settings = {"lanes": config.vector_lanes, "block": config.block, "slots": slots}
         self.rows = [ScoreRow(**self._settings) for _ in range(config.rows)]
         self.latency, self.chunk_latency = self.rows[0].latency, self.rows[0].sum_latency
@@ -123,6 +126,7 @@ class ScorePath(wiring.Component):
                 "i_scales": In(stream.Signature(self.rows[0].i_scales.p.shape())),
                 "o": Out(stream.Signature(activation_load(config))),
                 "o_chunks": Out(stream.Signature(score_chunk(config, slots))),
+                "clear": In(1),
             }
         )
 
@@ -130,7 +134,7 @@ class ScorePath(wiring.Component):
         m = Module()
         i, steps, o, chunks = self.i, self.i_steps, self.o, self.o_chunks
         for n, row in enumerate(self.rows):
-            m.submodules[f"row{n}"] = repeated(platform, row, key=tuple(self._settings.items()))
+            m.submodules[f"row{n}"] = repeated(platform, row, key=tuple(self._settings.items()), clear=self.clear)
         first = self.rows[0]
         # As many units as there can be on their way at one a cycle.
         m.submodules.addresses = addresses = Queue(steps.p.address.shape(), self.latency + 1)
@@ -197,4 +201,4 @@ class ScorePath(wiring.Component):
         lanes = self.config.vector_lanes
         place_bits = exact_log2(lanes)
         is_before, is_there = beat < bound[place_bits:], beat == bound[place_bits:]
-        return [is_before | (is_there & (lane < bound[:place_bits])) for lane in range(lanes)]
+        return [*(is_before | (is_there & (lane < bound[:place_bits])) for lane in range(lanes - 1)), is_before]

@@ -7,7 +7,7 @@ i_scales ------------------------------------------|-------^
 
 from types import SimpleNamespace
 
-from amaranth.hdl import Cat, Module
+from amaranth.hdl import Cat, Module, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
@@ -95,7 +95,8 @@ class UnitPowers(Elementwise):
     def element(self, pipe, n, i):
         # A NaN without this bit is an infinity: masked scores, -infinity, less whatever maximum are -infinity.
         quiet = FP32.fraction_width - 1
-        maximum = Cat(i.maximum[:quiet], i.maximum[quiet] & i.keep[n], i.maximum[quiet + 1 :])
+        maximum = Signal(FP32.width)
+        pipe.m.d.comb += maximum.eq(Cat(i.maximum[:quiet], i.maximum[quiet] & i.keep[n], i.maximum[quiet + 1 :]))
         with pipe.inside("difference"):
             x = self._adder.inline(pipe, SimpleNamespace(a=i.elements[n], b=maximum ^ NEGATIVE_ZERO))
         return self._exp2.inline(pipe, x)
