@@ -1,6 +1,7 @@
 """Checkpoints of Hugging Face and in GGUF: small random models that the packages themselves write, and refusals."""
 
 import json
+import struct
 from dataclasses import replace
 
 import ml_dtypes
@@ -450,6 +451,18 @@ def test_gguf_that_is_cut(tmp_path):
         path.write_bytes(data[:size])
         with pytest.raises(CheckpointError, match=r"x.gguf: is no GGUF file, or not all of it .*; get the file anew"):
             gguf.load(path)
+    # A list of tokens whose count is broken.
+    writer = GGUFWriter(path, "llama")
+    writer.add_token_scores([0.5] * 8)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    data = path.read_bytes()
+    assert data.count(struct.pack("<Q", 8)) == 1
+    path.write_bytes(data.replace(struct.pack("<Q", 8), struct.pack("<Q", 1 << 50)))
+    with pytest.raises(CheckpointError, match=r"is no GGUF file, or not all of it \(.*\); get the file anew"):
+        gguf.load(path)
     with pytest.raises(FileNotFoundError):
         gguf.load(tmp_path / "absent.gguf")
 

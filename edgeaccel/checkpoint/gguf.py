@@ -41,8 +41,17 @@ def load(path):
     except ModuleNotFoundError as error:
         error.add_note("pip install 'edgeaccel[models]' brings what reading this file needs")
         raise
+
+    class Reader(GGUFReader):
+        def _get(self, offset, dtype, count=1, **options):
+            """What the package would read past the end, as often as a broken count says, is an error."""
+            numbers = super()._get(offset, dtype, count, **options)
+            if len(numbers) != count:
+                raise ValueError(f"it ends before byte {offset + int(count) * numbers.itemsize}")
+            return numbers
+
     try:
-        reader = GGUFReader(path)
+        reader = Reader(path)
     except FileNotFoundError:
         raise
     except (ValueError, KeyError, IndexError, OverflowError) as error:
