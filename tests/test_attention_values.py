@@ -114,7 +114,7 @@ def check(engine, seed, n_units, *, rows, lanes, slots, max_head_dim=256, stalls
 
 @pytest.mark.parametrize(("rows", "lanes", "slots"), [(1, 4, 3), (1, 8, 1)])
 def test_amaranth(rows, lanes, slots):
-    check("amaranth", 400, 20, rows=rows, lanes=lanes, slots=slots, max_head_dim=24)
+    check("amaranth", 400, 12, rows=rows, lanes=lanes, slots=slots, max_head_dim=24)
 
 
 @pytest.mark.parametrize(
@@ -124,9 +124,9 @@ def test_verilog(rows, lanes, slots):
     size = {"rows": rows, "lanes": lanes, "slots": slots}
     check("verilated", 401, 200, **size)
     check("verilated", 402, 200, **size, stalls=None)
-    # A beat a cycle, once the first weights are inverted.
-    *_, result = check("verilated", 409, 40, **size, channels=(64, 80, 128), stalls=None)
-    np.testing.assert_array_equal(np.diff(result.cycles["i"])[3:], 1)
+    # A beat a cycle, if chunks come before their results.
+    *_, result = check("verilated", 409, 40, **size, channels=(64, 80, 128), stalls={"i": np.arange(60) >= 50})
+    np.testing.assert_array_equal(np.diff(result.cycles["i"]), 1)
     # As few as one beat a unit, of the same slot as often as not.
     check("verilated", 403, 500, **size, channels=(1, 8, 10), again=0.7, chunks=(1, 2, 9))
     check("verilated", 404, 500, **size, channels=(1, 8, 10), again=0.7, chunks=(1, 2, 9), stalls=None)
