@@ -251,7 +251,7 @@ class CacheLayout:
                     group, word = self.value_tile(head, chunk, n)
                     _put(ports[group], (page * self.page_words + word) * word_bytes, tile)
                 at = page * self.page_scale_bytes + (chunk * self.heads + head) * self.chunk * 2
-                _put(scales, at, np.asarray(v_scales, "<f2").view(np.uint8))
+                _put(scales, at, np.ascontiguousarray(v_scales, "<f2").view(np.uint8))
 
     def _matrix(self, spec, codes, scales):
         return Quantised(

@@ -70,7 +70,7 @@ class PassIssue(wiring.Component):
     """Turns units into passes: keys first, and the values `lookahead` units later, when their weights are there.
 
     The weights of a unit's values have a place in the buffer from the pass of its keys until that of its values has
-    read them; there are `lookahead + 4`. Equals `edgeaccel.golden.units.passes`.
+    read them. Equals `edgeaccel.golden.units.passes`.
 
     Parameters
     ----------
@@ -99,12 +99,14 @@ class PassIssue(wiring.Component):
     o_scales : stream of commands for the scales' streamer
     o_values : stream of `value_step`
     places : int
-        For weights in the buffer, of a block each.
+        For weights in the buffer, of a block each: `lookahead + SPARE_PLACES`.
     """
+
+    SPARE_PLACES = 4  # for values that are not read yet
 
     def __init__(self, config, *, slots, lookahead, ring, scale_commands):
         self.config, self.slots, self.lookahead, self._ring = config, slots, lookahead, ring
-        self.places = lookahead + 4
+        self.places = lookahead + self.SPARE_PLACES
         self._scale_commands = scale_commands
         super().__init__(
             {
@@ -226,7 +228,12 @@ class PassIssue(wiring.Component):
             "operators",
             to_operators,
             {name: of[name] for name in ("address", "inputs", "n_groups", "format")}
-            | {"channel_tiles": of.tiles, "first_group": of.group, "wait": to_operators.p.is_values},
+            | {
+                "channel_tiles": of.tiles,
+                "first_group": of.group,
+                "wait": to_operators.p.is_values,
+                "whole": to_operators.p.is_values,
+            },
         )
         give("routes", to_routes, {"is_values": to_routes.p.is_values, "tiles": to_routes.p.of.tiles})
         of, of_keys = to_scores.p.of, to_scores.p.of_keys

@@ -24,7 +24,7 @@ class EngineTiming:
 def port_words(config, operator):
     """Words that an operator takes from the port of each group."""
     n_groups = operator.groups(config)
-    words = config.layout(operator.format).row_words(operator.inputs)
+    words = config.layout(operator.format).row_words(operator.stored_inputs(config))
     tiles = [len(range(n, operator.channel_tiles, n_groups)) for n in range(n_groups)]
     before, behind = operator.first_group, config.groups - operator.first_group - n_groups
     return [0] * before + [words * n for n in tiles] + [0] * behind

@@ -26,9 +26,15 @@ class Operator:
     first_group: int = 0
     n_groups: int | None = None
     wait: bool = False
+    whole: bool = False
 
     def groups(self, config):
         return config.groups if self.n_groups is None else self.n_groups
+
+    def stored_inputs(self, config):
+        """Inputs that the tiles have words for, but for the rest of the last word."""
+        width = tile_inputs(config, self.format)
+        return -(-self.inputs // width) * width if self.whole else self.inputs
 
 
 def refusal(config, operator):
@@ -68,7 +74,7 @@ def feed_beats(config, operators, buffer):
             config,
             operator.format,
             operator.channel_tiles,
-            operator.inputs,
+            operator.stored_inputs(config),
             *aligned_tiles(config, operator, buffer),
             first_group=operator.first_group,
             n_groups=operator.groups(config),
@@ -162,7 +168,7 @@ class Feed:
 
 def operator_flags(config, operator):
     """The beats of an operator in order, as `Array` takes them."""
-    beats = tile_beats(config, operator.format, operator.inputs)
+    beats = tile_beats(config, operator.format, operator.stored_inputs(config))
     places = [(tile, beat) for tile, n in enumerate(beats) for beat in range(n)]
     n_groups = operator.groups(config)
     for first in range(0, operator.channel_tiles, n_groups):

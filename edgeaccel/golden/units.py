@@ -133,7 +133,13 @@ def passes(config, layout, units, *, lookahead, ring, view, factor):
             index = unit.page_chunk * layout.heads + unit.head
             at = view["scales"] + unit.page * layout.page_scale_bytes + index * layout.chunk * 2
             streams["scales"].append({"address": at, "words": beats, "format": code, "wait": 0, "event": 0})
-        shared = {"channel_tiles": len(tiles), "first_group": tiles[0][0], "format": code, "wait": is_values}
+        shared = {
+            "channel_tiles": len(tiles),
+            "first_group": tiles[0][0],
+            "format": code,
+            "wait": is_values,
+            "whole": is_values,
+        }
         streams["operators"].append(operator | shared)
         streams["routes"].append({"is_values": is_values, "tiles": len(tiles)})
     return streams

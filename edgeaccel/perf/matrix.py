@@ -86,7 +86,7 @@ def predict(config, operators, memory):
         beat = (word // words_per_beat + 1) * beats - 1
         return clocks.to_core(first_beat + int(beat / memory.share)) + ENTRY_CYCLES + word % words_per_beat
 
-    n_beats = tile_beats(config, first.format, first.inputs)[0]
+    n_beats = tile_beats(config, first.format, first.stored_inputs(config))[0]
     stored = READ_CYCLES + n_beats - 1 + ceil(log2(config.vector_lanes)) + 2
     stored += SHIFT_CYCLES + n_beats - 1 + STORE_CYCLES + first.first_group
     first_word = max(offered(0), stored)
@@ -104,7 +104,7 @@ def predict(config, operators, memory):
     through = group_latency(config.lanes, config.formats) + scaled_accumulator_latency() + packed + PACK_CYCLES
     last_result = last_taken(last.first_group) + through + results * last_take + config.groups - last.first_group
     codes = [
-        count * (1 - -(-operator.inputs // layout.inputs) / layout.row_words(operator.inputs))
+        count * (1 - -(-operator.inputs // layout.inputs) / layout.row_words(operator.stored_inputs(config)))
         for operator in operators
         for layout in [config.layout(operator.format)]
         for count in port_words(config, operator)
@@ -127,7 +127,7 @@ def _array_cycles(config, operator):
     layout = config.layout(operator.format)
     n_blocks = -(-operator.inputs // layout.inputs) * layout.blocks
     taken = min(config.scalers, FORMATS[operator.format].channels_per_word)
-    words, steps = layout.row_words(operator.inputs), n_blocks * layout.channels // taken
+    words, steps = layout.row_words(operator.stored_inputs(config)), n_blocks * layout.channels // taken
     return [count // words * max(words, steps) for count in port_words(config, operator)]
 
 

@@ -161,7 +161,8 @@ class ActivationFeed(wiring.Component):
 class BeatWalk(wiring.Component):
     """The reads of an operator: in each pass all its inputs, one beat a cycle, with no gap between operators.
 
-    A tile that lacks inputs ends with the word that the last of them is in, or with the tile if it has several blocks.
+    A tile that lacks inputs ends with the word that the last of them is in, or with the tile if it has several blocks
+    or the operator says so.
 
     Parameters
     ----------
@@ -217,7 +218,7 @@ class BeatWalk(wiring.Component):
         starts_tile, ends_tile, ends_inputs, ends_pass, go = Signal(), Signal(), Signal(), Signal(), Signal()
         m.d.comb += [
             starts_tile.eq(beat == 0),
-            ends_tile.eq((beat == last_beat) | (ends_inputs & ((~beat & step_mask) == 0))),
+            ends_tile.eq((beat == last_beat) | (ends_inputs & ~running.whole & ((~beat & step_mask) == 0))),
             ends_inputs.eq(left <= lanes),
             ends_pass.eq(ends_tile & ends_inputs),
             reads.valid.eq(is_running & (headers.ready | ~starts_tile)),

@@ -29,6 +29,9 @@ def operator(config):
         Of the tiles.
     wait
         Wait for one event of loads first.
+    whole
+        The last tile of inputs has all its words, though the inputs end before: that of a matrix that grows. Else it
+        ends with the word that the last input is in.
     """
     return data.StructLayout(
         {
@@ -39,6 +42,7 @@ def operator(config):
             "n_groups": range(config.groups + 1),
             "format": FormatCode,
             "wait": 1,
+            "whole": 1,
         }
     )
 
