@@ -110,12 +110,14 @@ def build(config, slots):
     return ScorePath(config, slots=slots)
 
 
-def check(engine, seed, n_units, config, *, slots=4, beats=None, stalled=True):
+def check(engine, seed, n_units, config, *, slots=4, beats=None, stalled=True, stalls=None):
+    """Random units through the path: results, and the cycles of all streams; `stalls` in place of random ones."""
     rng = generator(seed)
     path = build(config, slots)
     work = Work(rng, config, slots, n_units, beats=beats)
     n_beats = int(work.beats.sum())
-    stalls = random_stalls(rng, path, 2 * n_beats) if stalled else {}
+    if stalls is None:
+        stalls = random_stalls(rng, path, 2 * n_beats) if stalled else {}
     result = run(path, engine, work.inputs, work.counts, stalls=stalls)
     for stream, expected in (("o", work.weights), ("o_chunks", work.chunks)):
         for name, values in expected.items():
@@ -123,7 +125,7 @@ def check(engine, seed, n_units, config, *, slots=4, beats=None, stalled=True):
     patterns = {name: Pattern(stalls.get(name, ())) for name in result.cycles}
     for name, expected in scores_cycles(work.beats, patterns, config).items():
         np.testing.assert_array_equal(result.cycles[name], expected, err_msg=name)
-    if not stalled:
+    if not stalls:
         np.testing.assert_array_equal(result.cycles["i"], np.arange(n_beats))
     return path, result
 
@@ -133,7 +135,7 @@ def config_of(lanes, rows):
 
 
 def test_amaranth():
-    check("amaranth", 300, 12, config_of(2, 2))
+    check("amaranth", 300, 8, config_of(2, 2))
 
 
 ALL_SIZES = [(2, 3, 3), *(pytest.param(*sizes, marks=pytest.mark.slow) for sizes in ((1, 1, 1), (4, 4, 3), (8, 2, 32)))]
@@ -157,6 +159,12 @@ def test_line_rate(beats):
     np.testing.assert_array_equal(
         result.cycles["o_chunks"], np.arange(beats - 1, n, beats) + path.chunk_latency + beats - 1
     )
+
+
+@pytest.mark.parametrize("stream", ["i_scales", "o", "o_chunks"])
+def test_full(stream):
+    """One stream waits until units of one beat fill all that is in front of it; none is lost."""
+    check("verilated", 307, 200, config_of(2, 3), slots=3, beats=1, stalls={stream: np.zeros(300, bool)})
 
 
 @pytest.mark.slow

@@ -136,21 +136,20 @@ class ScorePath(wiring.Component):
         for n, row in enumerate(self.rows):
             m.submodules[f"row{n}"] = repeated(platform, row, key=tuple(self._settings.items()), clear=self.clear)
         first = self.rows[0]
-        # As many units as there can be on their way at one a cycle.
-        m.submodules.addresses = addresses = Queue(steps.p.address.shape(), self.latency + 1)
+        # A queue for as many units as there is room for beats in a row is never full.
+        m.submodules.addresses = addresses = Queue(steps.p.address.shape(), first.places)
         names = ("slot", "first", "last")
         m.submodules.units = units = Queue(
-            data.StructLayout({name: chunks.p.shape()[name].shape for name in names}), self.chunk_latency + 1
+            data.StructLayout({name: chunks.p.shape()[name].shape for name in names}), first.sum_places
         )
 
         beat = Signal(range(self.config.block // self.config.vector_lanes))
-        ends, has_place, goes = Signal(), Signal(), Signal()
+        ends, goes = Signal(), Signal()
         m.d.comb += [
             ends.eq(beat + 1 == steps.p.beats),
-            has_place.eq(first.i.ready & addresses.i.ready & units.i.ready),
-            goes.eq(i.valid & steps.valid & has_place),
-            i.ready.eq(steps.valid & has_place),
-            steps.ready.eq(i.valid & has_place & ends),
+            goes.eq(i.valid & steps.valid & first.i.ready),
+            i.ready.eq(steps.valid & first.i.ready),
+            steps.ready.eq(i.valid & first.i.ready & ends),
             addresses.i.valid.eq(goes & ends),
             addresses.i.p.eq(steps.p.address),
             units.i.valid.eq(goes & ends),
@@ -178,7 +177,7 @@ class ScorePath(wiring.Component):
         for n, row in enumerate(self.rows):
             below_hi, below_lo = self._below(beat, steps.p.hi[n]), self._below(beat, steps.p.lo[n])
             m.d.comb += [
-                row.i.valid.eq(goes),
+                row.i.valid.eq(i.valid & steps.valid),
                 row.i.p.elements.eq(i.p.values[n]),
                 [row.i.p.keep[lane].eq(hi & ~lo) for lane, (hi, lo) in enumerate(zip(below_hi, below_lo, strict=True))],
                 row.i.p.last.eq(ends),

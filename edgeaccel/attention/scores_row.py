@@ -202,7 +202,9 @@ class ScoreRow(wiring.Component):
     o_sums : stream of {shift: 8 bits, sum: FP32 code}
         One for each unit.
     latency, sum_latency : int
-        From a unit's last beat to its first weights if it has one beat, and to its sum.
+        From a unit's last beat to its first weights, and to its sum if it has one beat.
+    places, sum_places : int
+        Most beats between `i` and `o`, and between `i` and `o_sums`.
 
     Raises
     ------
@@ -217,9 +219,10 @@ class ScoreRow(wiring.Component):
         self.powers = TwoPass(ChunkMaximum(**sizes), UnitPowers(**sizes), beats=beats)
         self.weights = UnitWeights(lanes=lanes)
         self.sums = UnitSum(lanes=lanes, block=block)
-        common = self.scaler.latency + self.powers.statistic.latency + self.powers.apply.latency
-        self.latency = common + self.weights.latency
-        self.sum_latency = common + self.sums.latency
+        latency = self.scaler.latency + self.powers.statistic.latency + self.powers.apply.latency
+        self.latency, self.sum_latency = latency + self.weights.latency, latency + self.sums.latency
+        places = self.scaler.credits + self.powers.waiting + self.powers.apply.credits
+        self.places, self.sum_places = places + self.weights.credits, places + self.sums.credits
         super().__init__(
             {
                 "i": In(stream.Signature(self.scaler.i.p.shape())),

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from edgeaccel.golden import softmax, vector
-from edgeaccel.golden.elastic import Move, Source, pipe, queue, run
+from edgeaccel.golden.elastic import Move, Source, pipe, run
 from edgeaccel.golden.float import decode, encode, multiply
 from edgeaccel.golden.two_pass import Stage
 
@@ -86,16 +86,13 @@ def scores_cycles(beats, patterns, config):
     )
     levels = max(1, int(np.ceil(np.log2(config.block // lanes))))
     sums = pipe(ADDER * int(np.log2(lanes)) + (ADDER + 1) * levels + 1)
-    # How many units are on their way at one a cycle.
-    common = softmax.scaler_latency() + softmax.maximum_latency(lanes) + softmax.powers_latency()
-    addresses, chunks = queue(common + weighted.latency + 1), queue(common + sums.latency + 1)
     moves = [
-        Move([streams["i"], (streams["i_steps"], last)], [scaler, (addresses, last), (chunks, last)], turns=turns),
+        Move([streams["i"], (streams["i_steps"], last)], [scaler], turns=turns),
         Move([scaler], powers.entry),
         *powers.moves,
         Move([powers.exit, streams["i_scales"]], [weighted, (sums, last)], turns=turns),
-        Move([weighted, (addresses, last)], [], turns=turns, sink=patterns["o"]),
-        Move([sums, chunks], [], turns=units, sink=patterns["o_chunks"]),
+        Move([weighted], [], turns=turns, sink=patterns["o"]),
+        Move([sums], [], turns=units, sink=patterns["o_chunks"]),
     ]
     *_, taken, chunks_taken = run(moves)
     cycles = {name: np.array(source.takes, np.int64) for name, source in streams.items()}
