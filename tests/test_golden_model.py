@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 from test_reference import LLAMA, SHAPES, random_checkpoint
 
+from edgeaccel.bench.cache import CALIBRATION
 from edgeaccel.checkpoint import CheckpointError, example
 from edgeaccel.config import preset
 from edgeaccel.golden import array, attention, batch, float, norm, pe, quantise, rotary, vector
 from edgeaccel.golden import scores as golden_scores
-from edgeaccel.golden.model import Matrix, Model
+from edgeaccel.golden.model import Matrix, Model, key_offsets
 from edgeaccel.golden.reference import Reference, agreement, greedy, perplexity
 from edgeaccel.quantise import quantise as quantise_weights
 from edgeaccel.tiles import pack
@@ -143,6 +144,23 @@ def test_near_the_reference(name, folded, rng):
     assert np.abs(cached - expected).mean() < 5e-3 * np.abs(expected).mean()
 
 
+def test_key_offsets_change_little(rng):
+    """With a fine cache nothing, whatever the offsets."""
+    checkpoint = random_checkpoint(SHAPES["qwen2"], rng)
+    tokens = rng.integers(3, 17, 9)
+    offsets = key_offsets(checkpoint, tokens)
+    reference = Reference(checkpoint)
+    expected = reference.forward(tokens)
+    centred = reference.keys[1] + offsets[1]
+    np.testing.assert_allclose(centred.max(axis=0), -centred.min(axis=0), rtol=1e-3, atol=1e-3)
+    for change in (offsets, rng.standard_normal(offsets.shape)):
+        for cache in ("float", "int16"):
+            logits = Model(checkpoint, CONFIG, weights="int16", cache=cache, key_offsets=change).forward(tokens)
+            assert np.abs(logits - expected).mean() < 5e-3 * np.abs(expected).mean()
+    with pytest.raises(ValueError, match=r"key_offsets must be of shape \(2, 2, 6\), not \(6,\)"):
+        Model(checkpoint, CONFIG, weights="int16", cache="int8", key_offsets=np.zeros(6))
+
+
 def test_chunks_do_not_matter(rng):
     """A context of several chunks, against the reference."""
     checkpoint = random_checkpoint(replace(LLAMA, max_positions=128), rng)
@@ -203,6 +221,20 @@ def test_real_model(real, formats, limit, n_equal):
     logits = Model(checkpoint, CONFIG, **formats).forward([1, *tokens[:-1]])
     assert perplexity(logits, tokens) < limit
     assert agreement(logits, tokens) >= n_equal
+
+
+def test_keys_of_four_bits(real):
+    """Keys of four bits are hopeless as they are, and usable less what those of another text have in common."""
+    checkpoint, tokens = real
+    _, tokenizer = example.load()
+    offsets = key_offsets(checkpoint, tokenizer.encode(CALIBRATION))
+    options = {"weights": "int16", "cache": "int4"}
+    plain, centred = (
+        perplexity(Model(checkpoint, CONFIG, **options, key_offsets=each).forward([1, *tokens[:-1]]), tokens)
+        for each in (None, offsets)
+    )
+    assert plain > 4
+    assert centred < 1.8
 
 
 def test_greedy_token_by_token(real):

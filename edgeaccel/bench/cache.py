@@ -2,7 +2,8 @@
 
 Errors are of what heads give, against attention in float64 over keys and values that were never quantised: the mean
 magnitude of the error over that of the values, and its largest. The arithmetic alone is against float64 over the same
-quantised cache. Perplexity is over the tokens that the model gives greedily in float32, `edgeaccel.checkpoint.example`.
+quantised cache. Perplexity is over the tokens that the model gives greedily in float32, `edgeaccel.checkpoint.example`;
+centred keys are less what those of another text have in common, `edgeaccel.golden.model.key_offsets`.
 """
 
 import numpy as np
@@ -12,11 +13,11 @@ from edgeaccel.checkpoint import example
 from edgeaccel.config import preset
 from edgeaccel.golden import batch, quantise
 from edgeaccel.golden.float import decode, encode
-from edgeaccel.golden.model import Model
+from edgeaccel.golden.model import Model, key_offsets
 from edgeaccel.golden.reference import Reference, agreement, greedy, perplexity
 from edgeaccel.golden.softmax import LOG2_E
 
-__all__ = ["CACHES", "WEIGHTS", "attention_errors", "exact_attention", "measure", "plot", "random_data"]
+__all__ = ["CACHES", "CALIBRATION", "WEIGHTS", "attention_errors", "exact_attention", "measure", "plot", "random_data"]
 
 SOURCE = "python -m edgeaccel.bench cache"
 N_TOKENS, N_PERPLEXITY = 200, 150
@@ -26,6 +27,10 @@ WEIGHTS = {name: (name, name) for name in FORMATS} | {"int4_classifier_int8": ("
 # Of keys and of values.
 CACHES = {name: (name, name) for name in ("float", *FORMATS)}
 CACHES |= {f"{keys}_values_int4": (keys, "int4") for keys in ("int16", "int8")}
+CACHES |= {f"{name}_centred": (name, name) for name in ("int8", "int4")}
+CALIBRATION = """Tim had a big dog. The dog liked to run in the sun and play with a red ball. One day, they went to the
+beach. Tim saw a boat on the water. "Look!" he said to his mom. The boat was very fast. The dog was happy and jumped up
+and down. At night they were tired and went home to sleep.""".replace("\n", " ")
 
 
 def exact_attention(queries, keys, values, counts):
@@ -103,7 +108,7 @@ def _error_records(progress, checkpoint, tokens):
     return records
 
 
-def _model_records(progress, checkpoint, tokens):
+def _model_records(progress, checkpoint, tokens, offsets):
     """Perplexity and greedy tokens by weights and cache; then by what is done with the norms' gains."""
     task = progress.add_task("perplexity", total=len(WEIGHTS) * (len(CACHES) + 1))
     records = []
@@ -123,7 +128,7 @@ def _model_records(progress, checkpoint, tokens):
 
     for weights in WEIGHTS:
         for cache in CACHES:
-            result = run(f"{weights}.{cache}", weights, cache)
+            result = run(f"{weights}.{cache}", weights, cache, key_offsets=offsets if "centred" in cache else None)
             if cache == "float":
                 baseline = result
             else:
@@ -135,7 +140,7 @@ def _model_records(progress, checkpoint, tokens):
 
 def measure(progress):
     """All records of the bench; FileNotFoundError if the real model is not there."""
-    checkpoint, _ = example.load()
+    checkpoint, tokenizer = example.load()
     reference = Reference(checkpoint)
     tokens = greedy(reference, [checkpoint.shape.bos], N_TOKENS)
     logits = Reference(checkpoint).forward([checkpoint.shape.bos, *tokens[:-1]])
@@ -143,7 +148,7 @@ def measure(progress):
     return [
         Record("attention.perplexity.float32", result, "1", "simulated", SOURCE),
         *_error_records(progress, checkpoint, [checkpoint.shape.bos, *tokens[:-1]]),
-        *_model_records(progress, checkpoint, tokens),
+        *_model_records(progress, checkpoint, tokens, key_offsets(checkpoint, tokenizer.encode(CALIBRATION))),
     ]
 
 

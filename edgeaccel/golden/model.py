@@ -8,10 +8,10 @@ import numpy as np
 from edgeaccel.checkpoint import CheckpointError
 from edgeaccel.golden import batch, quantise, rotary, softmax
 from edgeaccel.golden.float import add, decode, encode, multiply
-from edgeaccel.golden.reference import check_tokens
+from edgeaccel.golden.reference import Reference, check_tokens
 from edgeaccel.quantise import quantise as quantise_weights
 
-__all__ = ["CACHES", "WEIGHTS", "Matrix", "Model"]
+__all__ = ["CACHES", "WEIGHTS", "Matrix", "Model", "key_offsets"]
 
 WEIGHTS = ("int16", "int8", "int4")
 CACHES = ("float", "int16", "int8", "int4")
@@ -57,6 +57,9 @@ class Model:
     folded : bool
         Whether the norms' gains are folded into the weights before these are quantised, or multiply what enters the
         array.
+    key_offsets : float array [n_layers, n_kv_heads, head_dim], optional
+        Added to keys before they are quantised. It changes no probability, because the same is added to all scores of a
+        query, but with minus what keys have in common, `key_offsets`, what is left is smaller and has finer steps.
 
     Members
     -------
@@ -73,7 +76,9 @@ class Model:
         Weights that cannot be quantised.
     """
 
-    def __init__(self, checkpoint, config, *, weights, cache, values=None, classifier=None, folded=True):
+    def __init__(
+        self, checkpoint, config, *, weights, cache, values=None, classifier=None, folded=True, key_offsets=None
+    ):
         classifier, values = classifier or weights, values or cache
         for name, format, allowed in (
             ("weights", weights, WEIGHTS),
@@ -97,6 +102,10 @@ class Model:
                 self._biases[name] = _codes(checkpoint.tensor(name))
             elif len(size) == 2 and name != "embedding":
                 self._matrices[name] = self._matrix(name, classifier if name == "classifier" else weights)
+        size = (shape.n_layers, shape.n_kv_heads, shape.head_dim)
+        if key_offsets is not None and np.shape(key_offsets) != size:
+            raise ValueError(f"key_offsets must be of shape {size}, not {np.shape(key_offsets)}")
+        self._key_offsets = None if key_offsets is None else _codes(key_offsets)
         self._inverse_dim, self._epsilon = _codes([1 / shape.dim, shape.norm_epsilon])
         self._factor = _codes(softmax.LOG2_E / np.sqrt(shape.head_dim))
         type_, scale_type = (np.uint32, np.uint32) if cache == "float" else (np.int32, np.uint16)
@@ -146,6 +155,8 @@ class Model:
         normed = self._norm(f"{name}.norm", x)
         k, v, q = (self._project(f"{name}.{each}", *normed).reshape(len(x), -1, shape.head_dim) for each in "kvq")
         q, k = (self._rotate(heads, positions) for heads in (q, k))
+        if self._key_offsets is not None:
+            k = add(k, self._key_offsets[layer])
         self.keys[layer] = _append(self.keys[layer], k, self._formats[0])
         self.values[layer] = _append(self.values[layer], v, self._formats[1])
         q = q.reshape(len(x), shape.n_kv_heads, -1, shape.head_dim)
@@ -174,6 +185,13 @@ class Model:
         normed = self._norm(f"{name}.norm", x)
         gated = batch.evaluate("silu", self._project(f"{name}.gate", *normed))
         return self._matrices[f"{name}.down"](multiply(self._project(f"{name}.up", *normed), gated))
+
+
+def key_offsets(checkpoint, tokens):
+    """Offsets that centre the keys of a text, as `Model` takes them: minus the middle of each dimension's range."""
+    reference = Reference(checkpoint)
+    reference.forward(tokens)
+    return np.stack([-(keys.max(axis=0) + keys.min(axis=0)) / 2 for keys in reference.keys])
 
 
 def _codes(numbers):
