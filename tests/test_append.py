@@ -1,22 +1,22 @@
 """The KV-cache writer against its golden model, and that against the cache as it is read: content, errors, cycles."""
 
-import json
 import subprocess
 import sys
 import tempfile
+from dataclasses import replace
 
 import numpy as np
 import pytest
-from amaranth.hdl import Module
+from amaranth.hdl import Module, Signal
 from amaranth.lib import stream, wiring
-from amaranth.lib.wiring import In, Out
+from amaranth.lib.wiring import Out
 
 from edgeaccel.attention.append import KVAppend
 from edgeaccel.attention.append_command import AppendError, AppendErrorCode, AppendKind
 from edgeaccel.config import preset
 from edgeaccel.formats import FORMATS
 from edgeaccel.golden import vector as golden_vector
-from edgeaccel.golden.append import Append, append, append_cycles, head_steps, refusal
+from edgeaccel.golden.append import Append, append, append_cycles, refusal
 from edgeaccel.golden.quantise import quantise
 from edgeaccel.golden.scatter import apply
 from edgeaccel.golden.timing import Pattern
@@ -24,7 +24,7 @@ from edgeaccel.verilated import lint
 from edgeaccel.verilog import emit
 from sim import system
 from sim.bench import BUILD, ROOT
-from sim.memory import IDEAL, MemoryModel
+from sim.memory import HBM2, IDEAL, MemoryModel
 from sim.vectors import codes, generator
 
 PORT_BYTES = 1 << 18
@@ -37,7 +37,7 @@ DIMS = (8, 10, 64, 80, 128, 256)
 
 
 class Bench(wiring.Component):
-    """A KV-cache writer whose pulses of `done` are counted, and given as a stream."""
+    """A KV-cache writer whose pulses of `done` are counted, and given as a stream, and each first error as another."""
 
     def __init__(self, config, **parameters):
         self.config = config
@@ -47,6 +47,7 @@ class Bench(wiring.Component):
             {
                 **{name: members[name] for name in ("i", "i_commands", "m_axi", "clear", "error")},
                 "o_done": Out(stream.Signature(16)),
+                "o_error": Out(stream.Signature(AppendError)),
                 "n_done": Out(16),
             }
         )
@@ -59,6 +60,9 @@ class Bench(wiring.Component):
         m.d.comb += [unit.clear.eq(self.clear), self.error.eq(unit.error)]
         m.d.comb += [self.o_done.valid.eq(unit.done), self.o_done.p.eq(self.n_done)]
         m.d.sync += self.n_done.eq(self.n_done + unit.done)
+        is_told = Signal()
+        m.d.comb += [self.o_error.valid.eq(unit.error.valid & ~is_told), self.o_error.p.eq(unit.error)]
+        m.d.sync += is_told.eq(unit.error.valid)
         return m
 
 
@@ -178,7 +182,11 @@ class Cache:
 def random_vectors(rng, *shape):
     vectors = rng.standard_normal(shape).astype(np.float32)
     vectors *= np.float32(2.0) ** rng.integers(-6, 6, (*shape[:-1], 1))
-    return codes(np.where(rng.random(shape) < 0.02, 0, vectors).astype(np.float32))
+    vectors[rng.random(shape) < 0.02] = 0
+    # Vectors that cannot be held, or of zeros alone.
+    vectors[rng.random(shape[:-1]) < 0.03, -1] = rng.choice([np.nan, np.inf])
+    vectors[rng.random(shape[:-1]) < 0.03] = 0
+    return codes(vectors)
 
 
 def memory_of(config, rng):
@@ -211,8 +219,9 @@ def command_items(commands):
         "kind": [AppendKind[command.kind.upper()].value for command in commands],
         "format": [FORMATS[command.format].code for command in commands],
     }
-    names = "rows heads inputs unit place page scales k_words k_stride v_region v_words v_stride share_bits".split()
-    values |= {name: [getattr(command, name) for command in commands] for name in names}
+    values |= {
+        name: [getattr(command, name) for command in commands] for name in vars(commands[0]) if name not in values
+    }
     return {name: np.array(value) for name, value in values.items()}
 
 
@@ -220,8 +229,9 @@ def simulate(bench, commands, vectors, content, **options):
     model = options.pop("model", IDEAL.with_latency(12))
     model = MemoryModel(**{**vars(model), "data_width": bench.config.port_data_width})
     memory = system.Memory(model=model, content=content, errors=options.pop("errors", []))
-    options = {"optimise": "-O0", "n_results": {"o_done": len(commands)}, "until": ("n_done", len(commands))} | options
-    streams = {"i_commands": command_items(commands), "i": vector_beats(bench.config, vectors)}
+    options = {"n_results": {"o_done": len(commands)}} | options
+    beats = options.pop("beats", None) or vector_beats(bench.config, vectors)
+    streams = {"i_commands": command_items(commands), "i": beats}
     return system.run(bench, streams=streams, memories={"m_axi": memory}, **options)
 
 
@@ -281,11 +291,12 @@ def check_cache(config, cache, commands, vectors, memory):
 def test_golden_is_the_layout(config, name):
     """Whole chunks, appended in batches, read as the notes say; nothing else is touched."""
     rng = generator(500)
-    for inputs, heads in zip(DIMS, (1, 2, 3, 2, 1, 2), strict=True):
+    for inputs, heads in zip(DIMS, (3, 2, 1, 2, 3, 2), strict=True):
         cache = Cache(config, name, heads, inputs, 2)
         places = batches(rng, config, 2)
-        if inputs > 64 and config.block > 32:
-            places = places[:6] + [(1, 0, 1)]
+        if inputs > 10:
+            later = sorted(rng.choice(np.arange(3, len(places)), 4, replace=False))
+            places = [*places[:3], *(places[n] for n in later)]
         commands, vectors = appends(rng, config, cache, places)
         memory = memory_of(config, rng)
         before = memory.copy()
@@ -345,3 +356,319 @@ def test_verilog(bench, name, stalled):
         chosen = rng.permutation(len(commands))[:6]
         commands, vectors = [commands[n] for n in chosen], [vectors[n] for n in chosen]
         check(bench, commands, vectors, rng, stalls=random_patterns(rng) if stalled else None)
+
+
+def test_a_position_after_the_other(bench):
+    """A chunk of a head, from its first position to its last; in int4 each odd one keeps what is there."""
+    rng = generator(520)
+    config = bench.config
+    for name in NAMES:
+        cache = Cache(config, name, 1, 10, 1)
+        places = [(0, place, 1) for place in range(config.block)]
+        commands, vectors = appends(rng, config, cache, places)
+        memory = memory_of(config, rng)
+        content = memory.copy()
+        result = simulate(bench, commands, vectors, content, n_results={"o_done": len(commands)})
+        check_cache(config, cache, commands, vectors, content)
+        assert result.outputs["n_done"] == len(commands)
+        n_words = config.block // config.tile_channels * cache.k_words + cache.v_words * -(-10 // config.tile_channels)
+        assert (content != memory).sum() <= n_words * config.word_bytes + 2 * config.block
+
+
+@pytest.mark.parametrize("seed", range(530, 534))
+def test_hbm(bench, seed):
+    """Another order of answers and any stalls change nothing in memory."""
+    rng = generator(seed)
+    config = bench.config
+    cache = Cache(config, NAMES[seed % 3], 2, int(rng.choice(DIMS)), 1)
+    commands, vectors = appends(rng, config, cache, batches(rng, config, 1)[:3])
+    content = memory_of(config, rng)
+    expected = content.copy()
+    for command, of_command in zip(commands, vectors, strict=True):
+        apply(append(config, PORT_BYTES, command, of_command), expected)
+    simulate(bench, commands, vectors, content, model=HBM2, stalls=random_patterns(rng))
+    np.testing.assert_array_equal(content, expected)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_rate(bench, name):
+    """Values: a write in each cycle, through heads; keys: `vector_lanes` codes in each, if they come so fast."""
+    rng = generator(540)
+    config = bench.config
+    cache = Cache(config, name, 12, 128, 1)
+    together = FORMATS[name].channels_per_word
+    (keys, values), vectors = appends(rng, config, cache, [(0, config.rows, config.rows)], page=0)
+    result, _ = check(bench, [values], vectors[1:], rng)
+    beats = config.rows * 128 // config.vector_lanes
+    a_head = max(beats, 128 // together + 1)
+    cycles = result.ports["m_axi"].writes.bursts["cycle"]
+    assert len(cycles) == 12 * (128 // together + 1)
+    assert cycles[-1] - cycles[0] < 12 * a_head
+    result, _ = check(bench, [keys], vectors[:1], rng)
+    cycles = result.ports["m_axi"].writes.bursts["cycle"]
+    of_padding = 1 if config.block > 32 else 4
+    assert cycles[-1] - cycles[0] < 12 * (beats + of_padding)
+
+
+def one_command(rng, config, **changes):
+    cache = Cache(config, "int8", 2, 64, 1)
+    commands, vectors = appends(rng, config, cache, [(0, 0, config.rows)], page=3)
+    return replace(commands[0], **changes), vectors[0]
+
+
+REFUSALS = [
+    ({"rows": 0}, "ROWS"),
+    ({"heads": 0}, "HEADS"),
+    ({"inputs": 0}, "INPUTS"),
+    ({"inputs": 63}, "INPUTS"),
+    ({"inputs": 63, "heads": 0}, "HEADS"),
+    ({"format": "mxfp4"}, "FORMAT"),
+    ({"place": 1}, "GROUP"),
+    ({"scales": 8}, "ALIGNMENT"),
+    ({"share_bits": 3}, "SHARE"),
+]
+
+
+def test_refused_commands(bench):
+    """All before is done, the error tells which and why, and after `clear` all is as at first."""
+    rng = generator(550)
+    config = bench.config
+    good, vectors = one_command(rng, config)
+    for changes, code in [*REFUSALS, ({"rows": config.rows + 1}, "ROWS"), ({"place": config.block - 1}, "PLACE")]:
+        bad, _ = one_command(rng, config, **changes)
+        assert refusal(config, bad) == code
+        content = memory_of(config, rng)
+        expected = content.copy()
+        apply(append(config, PORT_BYTES, good, vectors), expected)
+        result = simulate(
+            bench,
+            [good, good, bad, good],
+            [vectors] * 3,
+            content,
+            inputs={"clear": {0: 0, 2500: 1, 2501: 0}},
+            n_results={"o_done": 3, "o_error": 1},
+        )
+        assert first_error(result) == (code, {"valid": 1, "command": 2, "response": 0, "address": 0})
+        assert result.cycles["o_done"][1] < result.cycles["o_error"][0] < 2500 < result.cycles["o_done"][2]
+        np.testing.assert_array_equal(content, expected)
+    assert refusal(config, good) is None
+
+
+def first_error(result):
+    error = {name: values[0] for name, values in result.results["o_error"].items()}
+    return AppendErrorCode(error.pop("code")).name, error
+
+
+def elsewhere(rng, config):
+    """A command for memory that no other has, and its vectors."""
+    cache = Cache(config, "int16", 1, 8, 1)
+    (keys, _), (vectors, _) = appends(rng, config, cache, [(0, 4, 1)], page=(PORT_BYTES >> 1) // config.word_bytes)
+    return keys, vectors
+
+
+@pytest.mark.parametrize("change", [-1, 1])
+def test_vectors_of_another_length(bench, change):
+    """A beat that ends its vector too early, or not: commands before are done, and `clear` drops the command."""
+    rng = generator(560)
+    config = bench.config
+    lanes = config.vector_lanes
+    good, vectors = one_command(rng, config)
+    other, of_other = elsewhere(rng, config)
+    beats = vector_beats(config, [vectors, vectors])
+    place = len(beats["last"]) // 2 + 64 // lanes - (2 if change < 0 else 1)  # in the second command's first vector
+    beats = {name: values[: place + 1] for name, values in beats.items()}
+    beats["last"][place] ^= 1
+    # The beat is not taken, and so it is the first one for the command after `clear`.
+    n_beats = 1 if change < 0 else 2
+    other = replace(other, inputs=n_beats * lanes)
+    after = vector_beats(config, [of_other[:, :, :lanes]])
+    if change > 0:
+        beats = {name: np.concatenate([values, after[name]]) for name, values in beats.items()}
+    result = simulate(
+        bench,
+        [good, good, good, other],  # the third one is at the gate
+        [],
+        memory_of(config, rng),
+        beats=beats,
+        inputs={"clear": {0: 0, 2500: 1, 2501: 0}},
+        n_results={"o_done": 2, "o_error": 1},
+    )
+    code, error = first_error(result)
+    assert (code, error["command"]) == ("LENGTH", 1)
+    assert result.cycles["o_done"][0] < result.cycles["o_error"][0] < 2500 < result.cycles["o_done"][1]
+
+
+@pytest.mark.parametrize("seed", range(570, 576))
+def test_bad_responses(bench, seed):
+    """The error tells where; what is written then is the first so many items, but for those answered so."""
+    rng = generator(seed)
+    config = bench.config
+    cache = Cache(config, NAMES[seed % 3], 1, 64, 1)
+    commands, vectors = appends(rng, config, cache, [(0, 2, 1), (0, 3, 1)])
+    items = [append(config, PORT_BYTES, *pair) for pair in zip(commands, vectors, strict=True)]
+    of_one = items[rng.integers(4)]
+    bad = of_one[rng.integers(len(of_one))].address
+    which = next(n for n, of_command in enumerate(items) if bad in [item.address for item in of_command])
+    response = str(rng.choice(["SLVERR", "DECERR"]))
+    content = memory_of(config, rng)
+    before = content.copy()
+    result = simulate(
+        bench,
+        commands,
+        vectors,
+        content,
+        errors=[(bad, bad + 1, response)],
+        n_results={"o_done": which, "o_error": 1},
+        stalls={name: pattern for name, pattern in random_patterns(rng).items() if "m_axi" in name},
+    )
+    code, error = first_error(result)
+    expected = {"valid": 1, "response": {"SLVERR": 2, "DECERR": 3}[response], "address": bad, "command": which}
+    assert (code, error) == ("RESPONSE", expected)
+    flat = [item for of_command in items for item in of_command]
+    fits = []
+    for n_written in range(len(flat) + 1):
+        expected = before.copy()
+        apply([item for item in flat[:n_written] if item.address != bad], expected)
+        fits.append((expected == content).all())
+    assert any(fits)
+
+
+def test_clear_after_bad_response(bench):
+    rng = generator(576)
+    config = bench.config
+    cache = Cache(config, "int8", 1, 64, 1)
+    commands, vectors = appends(rng, config, cache, [(0, 2, 1)])
+    other, of_other = elsewhere(rng, config)
+    bad = append(config, PORT_BYTES, commands[0], vectors[0])[0].address
+    content = memory_of(config, rng)
+    expected = content.copy()
+    apply(append(config, PORT_BYTES, other, of_other), expected)
+    where = slice(expected.size // 2, expected.size // 2 + PORT_BYTES // 2)
+    result = simulate(
+        bench,
+        [commands[0], other],
+        [vectors[0], of_other],
+        content,
+        errors=[(bad, bad + 1, "DECERR")],
+        stalls={"i_commands": np.r_[np.ones(1, bool), np.zeros(2600, bool)]},
+        inputs={"clear": {0: 0, 2500: 1, 2501: 0}},
+        n_results={"o_done": 1, "o_error": 1},
+    )
+    assert first_error(result)[0] == "RESPONSE"
+    assert not result.outputs["error"]["valid"]
+    np.testing.assert_array_equal(content[where], expected[where])
+
+
+@pytest.mark.parametrize("seed", range(580, 586))
+def test_clear(bench, seed):
+    """`clear` at any cycle: of what was taken before it the first so many writes are made; what follows is whole."""
+    rng = generator(seed)
+    config = bench.config
+    cache = Cache(config, NAMES[seed % 3], 2, 64, 1)
+    place = int(rng.integers(config.block // config.rows)) * config.rows
+    commands, vectors = appends(rng, config, cache, [(0, place, config.rows)] * 2)
+    other, of_other = elsewhere(rng, config)
+    content = memory_of(config, rng)
+    before = content.copy()
+    # As it goes without: what was taken by then is dropped.
+    result = simulate(bench, [*commands, other], [*vectors, of_other], content.copy())
+    cycle = int(rng.integers(20, result.cycles["i_commands"][-1]))
+    n_beats, n_commands, n_done = ((result.cycles[name] <= cycle).sum() for name in ("i", "i_commands", "o_done"))
+    beats = {name: values[:n_beats] for name, values in vector_beats(config, vectors).items()}
+    after = vector_beats(config, [of_other])
+    result = simulate(
+        bench,
+        [*commands[:n_commands], other],
+        [],
+        content,
+        beats={name: np.concatenate([values, after[name]]) for name, values in beats.items()},
+        inputs={"clear": {0: 0, cycle: 1, cycle + 1: 0}},
+        n_results={"o_done": n_done + 1},
+    )
+    flat = [item for pair in zip(commands, vectors, strict=True) for item in append(config, PORT_BYTES, *pair)]
+    of_other = append(config, PORT_BYTES, other, of_other)
+    n_written = len(result.ports["m_axi"].writes.bursts) - len(of_other)
+    assert 0 <= n_written < len(flat)
+    apply([*flat[:n_written], *of_other], before)
+    np.testing.assert_array_equal(content, before)
+
+
+@pytest.mark.slow
+def test_cocotb():
+    """The public AXI memory instead of ours: `sim.cocotb_append`."""
+    seed = 590
+    print(f"seed {seed}")
+    (BUILD / "cocotb").mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=BUILD / "cocotb", prefix="append-") as folder:
+        with open(f"{folder}/dut.v", "w") as file:
+            file.write(emit(KVAppend(CONFIGS["tiny"], port_bytes=1 << 14), "dut"))
+        command = [
+            sys.executable,
+            "-m",
+            "sim.cocotb_runner",
+            folder,
+            "sim.cocotb_append",
+            "+config=tiny",
+            f"+seed={seed}",
+        ]
+        bench = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert not bench.returncode, f"{bench.stdout[-6000:]}{bench.stderr[-3000:]}"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"port_data_width": 256},  # a beat is two words
+        {"rows": 1},
+        {"rows": 3, "lanes": 64, "formats": ("int8",), "vector_lanes": 2},
+        {"formats": ("int16", "mxfp4"), "block": 64},
+    ],
+    ids=str,
+)
+def test_other_builds(changes):
+    rng = generator(600)
+    config = preset("tiny", **changes)
+    bench = Bench(config, port_bytes=PORT_BYTES, outstanding=8, max_head_dim=80)
+    for name in config.formats:
+        if name == "mxfp4":
+            continue
+        for inputs in (8, 10, 80):
+            cache = Cache(config, name, 2, inputs, 1)
+            commands, vectors = appends(rng, config, cache, batches(rng, config, 1))
+            check(bench, commands, vectors, rng, outstanding=8, stalls=random_patterns(rng))
+
+
+BIG = [pytest.param(name, marks=pytest.mark.slow) for name in ("vcu128", "vu9p")]
+
+
+@pytest.mark.parametrize("name", ["tiny", *BIG])
+def test_lint(name, tmp_path):
+    path = tmp_path / "dut.v"
+    path.write_text(emit(KVAppend(preset(name), port_bytes=1 << 28), "dut"))
+    assert lint(path, "dut") == ""
+
+
+@pytest.mark.parametrize(
+    ("changes", "parameters", "message"),
+    [
+        ({}, {"port_bytes": 1000}, "port_bytes must be a power of two of at least two words, not 1000"),
+        (
+            {},
+            {"max_head_dim": 260},
+            "max_head_dim must be a multiple of the 4 elements .* 256, not 260",
+        ),
+        ({}, {"max_head_dim": 10}, "max_head_dim must be a multiple of the 4 elements .* 256, not 10"),
+        ({}, {"outstanding": 3}, "outstanding must be a power of two of at least 2 items, not 3"),
+        (
+            {"block": 96, "buffer_inputs": 3072},
+            {},
+            "block must be a power of two of at least 8, the channels of a tile, not 96",
+        ),
+        ({"vector_lanes": 1}, {}, "vector_lanes must be at least 2, not 1"),
+        ({"rows": 9}, {}, "rows must be at most 8, the 16-bit elements of a write, not 16"),
+    ],
+)
+def test_bad_parameters(changes, parameters, message):
+    with pytest.raises(ValueError, match=message):
+        KVAppend(preset("tiny", **changes), **{"port_bytes": PORT_BYTES} | parameters)

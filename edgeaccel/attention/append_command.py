@@ -212,8 +212,9 @@ class AppendGate(wiring.Component):
         with m.If(self.o.valid & self.o.ready):
             m.d.sync += is_held.eq(0)
         formats = [FormatCode[name.upper()] for name in sizes.formats]
+        more_rows = config.rows < (1 << len(held.rows)) - 1  # can be told
         refusals = {
-            AppendErrorCode.ROWS: (held.rows == 0) | (held.rows > config.rows),
+            AppendErrorCode.ROWS: (held.rows == 0) | (held.rows > config.rows if more_rows else 0),
             AppendErrorCode.HEADS: held.heads == 0,
             AppendErrorCode.INPUTS: (held.inputs == 0) | (held.inputs > sizes.max_head_dim) | held.inputs[0],
             AppendErrorCode.FORMAT: ~Cat(held.format == code for code in formats).any(),

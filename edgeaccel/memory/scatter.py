@@ -87,8 +87,8 @@ class ScatterWriter(wiring.Component):
     idle : 1 bit
         All items taken are written, and nothing is to be cleared.
     clear : 1 bit
-        A pulse ends everything: no more reads and writes; those that have started end and are awaited; then all is as
-        after reset, the error included. Until then `i` is not ready.
+        A pulse ends everything: no more reads and writes; those that have started end and are awaited, but not `done`;
+        then all is as after reset, the error included. Until then `i` is not ready.
     is_clearing : 1 bit
         From the cycle after a pulse of `clear` until all is as after reset.
     error : ScatterError
@@ -213,7 +213,7 @@ class ScatterWriter(wiring.Component):
             started.o.ready.eq(bus.bvalid),
             in_flight.take.eq(bus.bvalid),
             is_bad_write.eq(bus.bvalid & bus.bresp.as_value()[1]),
-            self.done.eq(bus.bvalid & started.o.p.last & ~is_bad_write & ~self.error.valid),
+            self.done.eq(bus.bvalid & started.o.p.last & ~is_bad_write & ~halt),
         ]
         for n, nibble in enumerate(item.nibbles):
             part = slice(4 * n, 4 * n + 4)
