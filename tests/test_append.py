@@ -312,7 +312,7 @@ def test_golden_is_the_layout(config, name):
         np.testing.assert_array_equal(memory[~touched], before[~touched])
 
 
-def check(bench, commands, vectors, rng, *, stalls=None, latency=12, outstanding=32):
+def check(bench, commands, vectors, rng, *, stalls=None, latency=12):
     """Writes, memory and, where there are no half bytes, cycles are those of the golden model."""
     content = memory_of(bench.config, rng)
     expected = content.copy()
@@ -333,7 +333,8 @@ def check(bench, commands, vectors, rng, *, stalls=None, latency=12, outstanding
         return result, items
     patterns = {name.removeprefix("m_axi_"): Pattern(pattern) for name, pattern in stalls.items()}
     patterns = {name: pattern for name, pattern in patterns.items() if name not in ("ar", "r")}
-    cycles = append_cycles(bench.config, commands, latency=latency, outstanding=outstanding, stalls=patterns)
+    build = {"outstanding": bench.unit.writer.outstanding, "max_head_dim": bench.unit.sizes.max_head_dim}
+    cycles = append_cycles(bench.config, commands, latency=latency, stalls=patterns, **build)
     for name in ("i", "i_commands"):
         np.testing.assert_array_equal(result.cycles[name], cycles[name])
     np.testing.assert_array_equal(port.writes.bursts["cycle"], cycles["w"])
@@ -636,7 +637,7 @@ def test_other_builds(changes):
         for inputs in (8, 10, 80):
             cache = Cache(config, name, 2, inputs, 1)
             commands, vectors = appends(rng, config, cache, batches(rng, config, 1))
-            check(bench, commands, vectors, rng, outstanding=8, stalls=random_patterns(rng))
+            check(bench, commands, vectors, rng, stalls=random_patterns(rng))
 
 
 BIG = [pytest.param(name, marks=pytest.mark.slow) for name in ("vcu128", "vu9p")]
