@@ -1,22 +1,25 @@
-"""Attention engines with memories around them: caches of random content, and what must come of them."""
+"""Attention engines with memories around them: what is appended and asked for, and what must come of it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from edgeaccel.cache import CacheLayout
+from edgeaccel.golden import append as golden_append
 from edgeaccel.golden import attention as golden
+from edgeaccel.golden.quantise import quantise
+from edgeaccel.golden.units import Attend
 from sim.system import Memory, run
 
-__all__ = ["Sequence", "attends", "expected", "loads_of", "memories_of", "pages_of", "random_sequence", "simulate"]
+__all__ = ["Appended", "Asked", "Sequence", "random_codes", "simulate"]
 
 CODES = {"int4": 0, "int8": 1, "int16": 2}
 LARGEST = {"int4": 7, "int8": 127, "int16": 32767}
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
+@dataclass(kw_only=True, eq=False)
 class Sequence:
-    """A sequence in the cache.
+    """A sequence in the cache; keys and values grow as it is appended to.
 
     Attributes
     ----------
@@ -24,49 +27,125 @@ class Sequence:
     pages : list of int
     table : int
         First entry of the page table.
-    keys, values : (int [positions, heads, head_dim], float16 [positions, heads])
+    keys, values : (int [positions, heads, head_dim], FP16 codes [positions, heads])
+        What is there from the beginning; nothing by default.
     """
 
     layout: CacheLayout
     pages: list
-    table: int
-    keys: tuple
-    values: tuple
+    table: int = 0
+    keys: tuple = None
+    values: tuple = None
 
-    def view(self, n_pages, **place):
-        """The fields of a cache view."""
-        view = self.layout.view(table=self.table, pages=len(self.pages), n_pages=n_pages, **place)
-        return view | {"format": CODES[view["format"]]}
+    def __post_init__(self):
+        shape = (0, self.layout.heads, self.layout.head_dim)
+        empty = (np.zeros(shape, np.int64), np.zeros(shape[:2], np.uint16))
+        self.keys, self.values = self.keys or empty, self.values or empty
+
+    def append(self, step):
+        """Positions as the golden quantiser has them."""
+        for name, vectors in (("keys", step.keys), ("values", step.values)):
+            codes, scales = zip(
+                *(quantise(row, self.layout.format) for row in vectors.reshape(-1, vectors.shape[2])), strict=True
+            )
+            shape = vectors.shape[:2]
+            codes = np.array(codes).reshape(*shape, -1).swapaxes(0, 1)
+            before = getattr(self, name)
+            scales = np.array(scales, np.uint16).reshape(shape).T
+            setattr(self, name, (np.concatenate([before[0], codes]), np.concatenate([before[1], scales])))
 
 
-def random_sequence(rng, layout, n_positions, pages, *, table=0):
-    """A sequence of random codes that use the whole range, as if of normal vectors."""
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Appended:
+    """Keys and values, FP32 codes [heads, rows, head_dim], at the end of a sequence."""
+
+    sequence: Sequence
+    keys: np.ndarray
+    values: np.ndarray
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Asked:
+    """Queries, FP32 codes [slots, rows, head_dim], to a sequence as it is after all steps before."""
+
+    sequence: Sequence
+    command: Attend
+    queries: np.ndarray
+
+
+def random_codes(rng, layout, n_positions):
+    """Keys or values for a sequence that need no quantising, as if of normal vectors."""
     shape = (n_positions, layout.heads, layout.head_dim)
     largest = LARGEST[layout.format]
-
-    def random():
-        codes = np.clip(np.rint(rng.standard_normal(shape) * largest / 3), -largest, largest).astype(np.int64)
-        exponents = rng.uniform(-1, 1, shape[:2]) - np.log2(largest / 3)
-        return codes, np.exp2(np.rint(exponents) if layout.format == "int16" else exponents).astype(np.float16)
-
-    return Sequence(layout=layout, pages=list(pages), table=table, keys=random(), values=random())
+    codes = np.clip(np.rint(rng.standard_normal(shape) * largest / 3), -largest, largest).astype(np.int64)
+    exponents = rng.uniform(-1, 1, shape[:2]) - np.log2(largest / 3)
+    scales = np.exp2(np.rint(exponents) if layout.format == "int16" else exponents).astype(np.float16)
+    return codes, scales.view(np.uint16)
 
 
-def memories_of(rng, sequences, n_pages, models, *, base=0):
-    """Contents that hold the sequences among random bytes: (uint8 [groups, bytes], uint8 [bytes] of scales)."""
-    config = sequences[0].layout.config
-    words = base + n_pages * max(sequence.layout.page_words for sequence in sequences)
-    entry = max(config.port_data_width // 8, config.word_bytes)
-    ports = rng.integers(0, 256, (config.groups, -(-words * config.word_bytes // entry) * entry), np.uint8)
-    n_scales = n_pages * max(sequence.layout.page_scale_bytes for sequence in sequences)
-    scales = rng.integers(0, 256, -(-n_scales // 4096) * 4096, np.uint8)
-    for each in sequences:
-        each.layout.fill(ports[:, base * config.word_bytes :], scales, each.pages, each.keys, each.values)
-    return ports, scales
+@dataclass(kw_only=True)
+class _Streams:
+    """What goes into the engine, and what must come out of it and be in memory."""
+
+    n_pages: int
+    base: int
+    scales: int
+    loads: list = field(default_factory=list)
+    appends: list = field(default_factory=list)
+    vectors: list = field(default_factory=list)
+    attends: list = field(default_factory=list)
+    results: list = field(default_factory=list)
+    written: list = field(default_factory=list)
+
+    def view(self, sequence):
+        layout = sequence.layout
+        view = layout.view(
+            table=sequence.table, pages=len(sequence.pages), n_pages=self.n_pages, base=self.base, scales=self.scales
+        )
+        return view | {"format": CODES[view["format"]]}
+
+    def append(self, config, port_bytes, step, *, event):
+        sequence, layout = step.sequence, step.sequence.layout
+        heads, rows, head_dim = step.keys.shape
+        position = len(sequence.keys[0])
+        index, chunk = divmod(position // layout.chunk, 1 << layout.page_bits)
+        page = sequence.pages[index]
+        for kind, vectors in (("k", step.keys), ("v", step.values)):
+            command = {"cache": self.view(sequence), "position": position, "rows": rows}
+            self.appends.append(command | {"values": kind == "v", "event": event and kind == "v"})
+            self.vectors += list(vectors.reshape(heads * rows, head_dim))
+            fields = ("k_words", "k_stride", "v_region", "v_words", "v_stride", "share_bits")
+            place = golden_append.Append(
+                kind=kind,
+                format=layout.format,
+                rows=rows,
+                heads=heads,
+                inputs=head_dim,
+                unit=chunk * heads,
+                place=position % layout.chunk,
+                page=self.base + page * layout.page_words,
+                scales=self.scales + page * layout.page_scale_bytes,
+                **{name: getattr(layout, name) for name in fields},
+            )
+            self.written += golden_append.append(config, port_bytes, place, vectors)
+        sequence.append(step)
+
+    def ask(self, config, step, *, wait):
+        sequence, command, queries = step.sequence, step.command, step.queries
+        fields = {name: getattr(command, name) for name in vars(command)} | {"wait": wait}
+        self.attends.append(fields | {"cache": self.view(sequence)})
+        self.loads.append(_loads(config, queries, command))
+        counts = command.counts(config)[: queries.shape[1]]
+        assert counts.max() <= len(sequence.keys[0]), "positions must have been appended"
+        for slot, query in enumerate(queries):
+            head = command.first_head + slot // command.batches
+            keys, values = ((codes[:, head], scales[:, head]) for codes, scales in (sequence.keys, sequence.values))
+            limits = {"counts": counts, "window": command.window, "factor": command.factor}
+            self.results.append((slot, golden.attend(config, query, keys, values, **limits)))
 
 
-def loads_of(config, queries, command):
-    """Loads of queries [slots, rows, head_dim] for the activation buffer."""
+def _loads(config, queries, command):
+    """Loads of queries for the activation buffer."""
     slots, rows, head_dim = queries.shape
     lanes = config.vector_lanes
     n_words = -(-head_dim // lanes)
@@ -82,99 +161,119 @@ def loads_of(config, queries, command):
     }
 
 
-def pages_of(sequences):
-    """Writes of the page table."""
-    index = [sequence.table + n for sequence in sequences for n in range(len(sequence.pages))]
-    pages = [page for sequence in sequences for page in sequence.pages]
-    return {"index": np.array(index), "page": np.array(pages), "valid": np.ones(len(pages), int)}
+def _columns(items):
+    """Dicts, nested perhaps, as a dict of arrays."""
+    return {
+        name: _columns([item[name] for item in items])
+        if isinstance(items[0][name], dict)
+        else np.array([item[name] for item in items])
+        for name in items[0]
+    }
 
 
-def attends(items):
-    """Commands, (`Attend`, cache view) each, as `sim.payload.encode` takes them."""
-    columns = {name: np.array([getattr(command, name) for command, _ in items]) for name in vars(items[0][0])}
-    return columns | {"cache": {name: np.array([view[name] for _, view in items], np.uint64) for name in items[0][1]}}
+def _beats(vectors, lanes):
+    """Vectors of any lengths as beats."""
+    elements, keep, last = [], [], []
+    for vector in vectors:
+        n = -(-len(vector) // lanes)
+        elements.append(np.pad(vector, (0, n * lanes - len(vector))).reshape(n, lanes))
+        keep.append((np.arange(n * lanes).reshape(n, lanes) < len(vector)) @ (1 << np.arange(lanes)))
+        last.append(np.arange(n) == n - 1)
+    return {"elements": np.concatenate(elements), "keep": np.concatenate(keep), "last": np.concatenate(last)}
 
 
-def expected(config, sequence, command, queries):
-    """Codes [slots, rows, head_dim] of what a command gives."""
-    n = np.arange(command.n_heads * command.batches)
-    heads = command.first_head + n // command.batches
-    counts = command.counts(config)[: queries.shape[1]]
-
-    def of_head(part, head):
-        codes, scales = part
-        return codes[:, head], np.ascontiguousarray(scales[:, head]).view(np.uint16)
-
-    return np.array(
-        [
-            golden.attend(
-                config,
-                queries[slot],
-                of_head(sequence.keys, head),
-                of_head(sequence.values, head),
-                counts=counts,
-                window=command.window,
-                factor=command.factor,
-            )
-            for slot, head in zip(n, heads, strict=True)
-        ]
-    )
-
-
-def simulate(engine, model, commands, *, n_pages, rng, base=0, stalls=None, clocks=None, check=True, optimise="-O1"):
-    """Run commands on an `AttentionEngine`, results held to the golden attention's: a `sim.system.SystemRun`.
+def simulate(engine, model, steps, *, n_pages, rng, base=0, stalls=None, check=True, optimise="-O1"):
+    """Run steps on an `AttentionEngine`, results and all of the memory held to the golden model: a `SystemRun`.
 
     Parameters
     ----------
     engine : AttentionEngine
     model : sim.memory.MemoryModel
         Of each port's memory.
-    commands : list of (Sequence, Attend, queries)
-        Queries are FP32 codes [slots, rows, head_dim]; all commands' must find room in the buffer together.
+    steps : list of Appended and Asked
+        An `Asked` waits for all that was appended before. The queries of all must find room in the buffer together.
     n_pages : int
         Of the cache.
     rng : numpy Generator
+        For what else is in memory.
     base : int
         First word of the cache in each port.
     """
-    config = engine.config
-    sequences = list({id(sequence): sequence for sequence, _, _ in commands}.values())
-    ports, scales = memories_of(rng, sequences, n_pages, model, base=base)
-    memories = {f"m_axi_{n}": Memory(model=model, content=port) for n, port in enumerate(ports)}
-    memories["m_axi_scales"] = Memory(model=model, content=scales)
-    loads = [loads_of(config, queries, command) for _, command, queries in commands]
-    loads = {name: np.concatenate([each[name] for each in loads]) for name in loads[0]}
-    n_first = max(len(loads["address"]), sum(len(sequence.pages) for sequence in sequences)) + 1
-    streams = {
-        "i_loads": loads,
-        "i_pages": pages_of(sequences),
-        "i_attends": attends([(command, sequence.view(n_pages, base=base)) for sequence, command, _ in commands]),
+    config, port_bytes = engine.config, engine.port_bytes
+    sequences = list({id(step.sequence): step.sequence for step in steps}.values())
+    words = base + n_pages * max(sequence.layout.page_words for sequence in sequences)
+    if words * config.word_bytes > port_bytes:
+        raise ValueError(f"{words} words of {config.word_bytes} bytes must find room in {port_bytes} bytes of a port")
+    begin = config.groups * port_bytes
+    n_scales = n_pages * max(sequence.layout.page_scale_bytes for sequence in sequences)
+    memory = rng.integers(0, 256, begin + -(-n_scales // 4096) * 4096, np.uint8)
+    ports = memory[:begin].reshape(config.groups, port_bytes)
+    for sequence in sequences:
+        layout = sequence.layout
+        own = [(codes, scales.view(np.float16)) for codes, scales in (sequence.keys, sequence.values)]
+        layout.fill(ports[:, base * config.word_bytes :], memory[begin:], sequence.pages, *own)
+
+    streams = _Streams(n_pages=n_pages, base=base, scales=begin)
+    pending = False
+    for n, step in enumerate(steps):
+        if isinstance(step, Appended):
+            event = n + 1 == len(steps) or isinstance(steps[n + 1], Asked)
+            streams.append(config, port_bytes, step, event=event)
+            pending = True
+        else:
+            streams.ask(config, step, wait=pending)
+            pending = False
+    expected = memory.copy() if streams.written else None
+    for item in streams.written:
+        mask = np.array([(item.nibbles >> 2 * n) & 3 for n in range(len(item.data))])
+        keep = np.array([0xFF, 0xF0, 0x0F, 0x00], np.uint8)[mask]
+        part = expected[item.address : item.address + len(item.data)]
+        part[:] = (part & keep) | (np.frombuffer(item.data, np.uint8) & ~keep)
+
+    lanes = config.vector_lanes
+    pages = [(sequence.table + n, page) for sequence in sequences for n, page in enumerate(sequence.pages)]
+    inputs = {"i_pages": {"index": [n for n, _ in pages], "page": [n for _, n in pages], "valid": [1] * len(pages)}}
+    inputs["i_loads"] = {name: np.concatenate([each[name] for each in streams.loads]) for name in streams.loads[0]}
+    inputs["i_attends"] = _columns(streams.attends)
+    if streams.appends:
+        inputs |= {"i_appends": _columns(streams.appends), "i_vectors": _beats(streams.vectors, lanes)}
+    n_first = max(len(inputs["i_loads"]["address"]), len(pages)) + 1
+    n_results = sum(-(-result.shape[1] // lanes) for _, result in streams.results)
+    memories = {
+        f"m_axi_{n}": Memory(model=model, content=memory[n * port_bytes : (n + 1) * port_bytes])
+        for n in range(config.groups)
     }
-    of_vector = [-(-sequence.layout.head_dim // config.vector_lanes) for sequence, _, _ in commands]
-    results = [expected(config, sequence, command, queries) for sequence, command, queries in commands]
-    n_results = sum(len(result) * n for result, n in zip(results, of_vector, strict=True))
-    late = np.concatenate([np.zeros(n_first, bool), (stalls or {}).get("i_attends", np.ones(1, bool))])
+    memories |= {name: Memory(model=model, content=memory) for name in ("m_axi_scales", "m_axi_cache")}
+    stalls = {name: pattern for name, pattern in (stalls or {}).items() if name not in ("i_loads", "i_pages")}
+    for name in ("i_attends", "i_appends"):
+        # Queries and pages are there before what needs them.
+        stalls[name] = np.concatenate([np.zeros(n_first, bool), stalls.get(name, np.ones(1, bool))])
     result = run(
         engine,
-        streams=streams,
+        streams=inputs,
         n_results=n_results,
         memories=memories,
-        stalls=(stalls or {}) | {"i_attends": late, "i_loads": (), "i_pages": ()},
-        clocks=clocks or dict(zip(engine.domains, (config.core_mhz, config.port_mhz), strict=False)),
+        stalls=stalls,
+        clocks=dict(zip(engine.domains, (config.core_mhz, config.port_mhz), strict=False)),
         check=check,
         optimise=optimise,
     )
-    given = result.results["o"]
-    at = 0
-    for (_, command, queries), wanted, n in zip(commands, results, of_vector, strict=True):
-        slots, rows, head_dim = queries.shape
-        part = slice(at, at + slots * n)
-        at = part.stop
-        vectors = given["elements"][part].reshape(slots, n, config.rows, -1).swapaxes(1, 2)
-        vectors = vectors.reshape(slots, config.rows, -1)[:, :rows]
-        np.testing.assert_array_equal(given["slot"][part], np.repeat(np.arange(slots), n))
-        np.testing.assert_array_equal(given["last"][part], np.arange(slots * n) % n == n - 1)
-        np.testing.assert_array_equal(vectors[..., :head_dim], wanted)
-        assert not vectors[..., head_dim:].any()
-        del command
+    assert not result.outputs["error"]["valid"], result.outputs["error"]
+    _compare(config, result.results["o"], streams.results)
+    if expected is not None:
+        np.testing.assert_array_equal(memory, expected)
     return result
+
+
+def _compare(config, given, results):
+    at = 0
+    for slot, wanted in results:
+        rows, head_dim = wanted.shape
+        n = -(-head_dim // config.vector_lanes)
+        part = slice(at, at + n)
+        at = part.stop
+        vectors = given["elements"][part].swapaxes(0, 1).reshape(config.rows, -1)[:rows]
+        np.testing.assert_array_equal(given["slot"][part], slot)
+        np.testing.assert_array_equal(given["last"][part], np.arange(n) == n - 1)
+        np.testing.assert_array_equal(vectors[:, :head_dim], wanted)
+        assert not vectors[:, head_dim:].any()

@@ -186,3 +186,15 @@ def test_too_many_events():
     loads["event"] = np.arange(config.buffer_words) < 256
     expected = {"valid": 1, "code": FeedErrorCode.EVENT_OVERFLOW.value, "operator": 0}
     run(ActivationFeed(config), streams={"i_loads": loads}, until=("error", expected))
+
+
+@pytest.mark.parametrize("format", ["int4", "int16"])
+def test_whole_tiles(format):
+    """Matrices that grow: their last tile has all its words, and activations past the inputs count as zeros."""
+    config = preset("tiny", groups=4, buffer_inputs=512)
+    tile = config.layout(format).inputs
+    sizes = [1, tile + 3, tile, 2 * tile - 1]
+    operators = shapes_of(format, [(size, 5) for size in sizes], address=3, whole=True)
+    operators += shapes_of(format, [(3, 2)])
+    result = check(config, 68, operators)
+    assert len(result.cycles["o"]) == 2 * (1 + 2 + 1 + 2) * tile // config.vector_lanes + -(-3 // 8) * 8 // 4

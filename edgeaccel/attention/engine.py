@@ -7,6 +7,7 @@ from amaranth.lib.wiring import In, Out
 from edgeaccel.attention.attention import Attention
 from edgeaccel.attention.command import AttentionError
 from edgeaccel.attention.table import PageTable
+from edgeaccel.attention.writer import CacheWriter
 from edgeaccel.memory.command import StreamerError
 from edgeaccel.queue import Queue
 from edgeaccel.systolic.commands import CommandChain
@@ -20,24 +21,31 @@ OPERATORS = 8  # that the feed may have at a time
 
 
 class AttentionEngine(wiring.Component):
-    """Queries in, what they get from the cache out.
+    """Keys and values into the cache; queries in, what they get from it out.
 
     Parameters
     ----------
     config : Config
+    port_bytes : int
+        From one port's memory to the next in the addresses of `m_axi_cache` and `m_axi_scales`: a power of two.
     slots, entries, lookahead
         As in `Attention`.
 
     Members
     -------
     m_axi : array of axi.Signature, read channels, one for each group
-        Keys and values. Every port has its own memory.
+        Keys and values. Every port has its own memory, from address 0 on.
     m_axi_scales : axi.Signature, read channels
         Scales of the values.
+    m_axi_cache : axi.Signature
+        For appends, in the first of the clock domains: all ports' memories and that of the scales.
     i_pages : stream of {index, page, valid}
         Entries of the page table.
     i_loads : stream of `activation_load`
         Queries. Those of a command must have been taken before it is.
+    i_appends : stream of `append`
+    i_vectors : stream of vector beats {elements: FP32 codes x lanes, keep, last}
+        What is appended: of head 0 all rows, then of head 1, and so on.
     i_attends : stream of `attend`
     o : stream of {elements: FP32 codes x lanes x rows, keep: a bit a lane, last: 1, slot}
     clear : 1 bit
@@ -50,19 +58,23 @@ class AttentionEngine(wiring.Component):
         Clock domains.
     """
 
-    def __init__(self, config, *, slots=32, entries=1024, lookahead=None):
-        self.config = config
+    def __init__(self, config, *, port_bytes=1 << 28, slots=32, entries=1024, lookahead=None):
+        self.config, self.port_bytes = config, port_bytes
         self.engine = MatrixEngine(config)
         self.attention = Attention(config, slots=slots, entries=entries, lookahead=lookahead)
-        self.table = PageTable(entries=entries, readers=1)
+        self.writer = CacheWriter(config, port_bytes=port_bytes, entries=entries)
+        self.table = PageTable(entries=entries, readers=2)
         self.domains = self.engine.domains
-        attention = self.attention.signature.members
+        attention, writer = self.attention.signature.members, self.writer.signature.members
         super().__init__(
             {
                 "m_axi": self.engine.signature.members["m_axi"],
                 "m_axi_scales": attention["m_axi"],
+                "m_axi_cache": writer["m_axi"],
                 "i_pages": self.table.signature.members["i"],
                 "i_loads": In(stream.Signature(activation_load(config))),
+                "i_appends": writer["i_appends"],
+                "i_vectors": writer["i_vectors"],
                 "i_attends": attention["i_attends"],
                 "o": attention["o"],
                 "clear": In(1),
@@ -77,6 +89,7 @@ class AttentionEngine(wiring.Component):
         config, engine, attention = self.config, self.engine, self.attention
         m.submodules.engine = engine
         m.submodules.attention = attention
+        m.submodules.writer = writer = self.writer
         m.submodules.table = table = self.table
         m.submodules.commands = commands = CommandChain(config, engine.i_commands[0].p.shape())
         tags = Queue(1, OPERATORS)
@@ -88,6 +101,10 @@ class AttentionEngine(wiring.Component):
         wiring.connect(m, attention.m_axi, wiring.flipped(self.m_axi_scales))
         wiring.connect(m, wiring.flipped(self.i_pages), table.i)
         wiring.connect(m, attention.lookup, table.lookups[0])
+        wiring.connect(m, writer.lookup, table.lookups[1])
+        wiring.connect(m, writer.m_axi, wiring.flipped(self.m_axi_cache))
+        for name in ("i_appends", "i_vectors"):
+            wiring.connect(m, wiring.flipped(getattr(self, name)), getattr(writer, name))
         wiring.connect(m, wiring.flipped(self.i_attends), attention.i_attends)
         wiring.connect(m, attention.o_requests, commands.i)
         wiring.connect(m, engine.o, attention.i_results)
@@ -109,12 +126,16 @@ class AttentionEngine(wiring.Component):
             loads.ready.eq(~weights.valid),
             engine.clear.eq(self.clear),
             attention.clear.eq(self.clear),
+            attention.appended.eq(writer.appended),
+            writer.clear.eq(self.clear),
             self.feed_error.eq(engine.feed_error),
         ]
-        with m.If(attention.failed):
-            m.d.comb += [
-                self.error.valid.eq(1),
-                self.error.code.eq(attention.code),
-                self.error.command.eq(attention.command),
-            ]
+        for part in (attention, writer):
+            with m.If(part.failed):
+                m.d.comb += [
+                    self.error.valid.eq(1),
+                    self.error.code.eq(part.code),
+                    self.error.append.eq(part is writer),
+                    self.error.command.eq(part.command),
+                ]
         return m

@@ -314,6 +314,7 @@ class UnitWalk(wiring.Component):
         """Whether the build cannot do the command, by what needs no product."""
         cache = command.cache
         known = Cat(cache.format == FormatCode[name.upper()] for name in CACHE_FORMATS if name in self.config.formats)
+        most_rows = self.config.rows
         return Cat(
             cache.inputs == 0,
             cache.inputs[0],
@@ -324,6 +325,6 @@ class UnitWalk(wiring.Component):
             command.count == 0,
             most[POSITION_WIDTH],
             command.rows == 0,
-            command.rows > self.config.rows,
+            *([command.rows > most_rows] if most_rows < (1 << len(command.rows)) - 1 else []),
             ~known.any(),
         ).any()
