@@ -31,7 +31,7 @@ def random_scores(rng, n):
         case 3:
             scores[:] = -np.inf
         case 4:
-            scores[rng.integers(n)] = rng.choice([np.nan, np.inf], p=[0.3, 0.7])
+            scores[rng.integers(n)] = rng.choice([np.nan, np.inf])
         case 5:
             return np.where(rng.random(n) < 0.5, rng.integers(0, 1 << 32, n, dtype=np.uint32), codes(scores))
         case 6:
@@ -154,7 +154,7 @@ def test_line_rate(beats):
     path, result = check("verilated", 303, 150, config_of(2, 3), slots=3, beats=beats, stalled=False)
     n = 150 * beats
     assert path.latency == 42
-    assert path.chunk_latency == 66
+    assert path.chunk_latency == 67
     np.testing.assert_array_equal(result.cycles["o"], np.arange(n) + path.latency + beats - 1)
     np.testing.assert_array_equal(
         result.cycles["o_chunks"], np.arange(beats - 1, n, beats) + path.chunk_latency + beats - 1

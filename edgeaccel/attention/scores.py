@@ -101,7 +101,7 @@ class ScorePath(wiring.Component):
     latency : int
         From a unit's last beat to its first of `o`: log2(lanes) + 41 cycles.
     chunk_latency : int
-        From the last beat of a unit of one beat to its item of `o_chunks`: 6 * (log2(lanes) + levels) + 36 cycles with
+        From the last beat of a unit of one beat to its item of `o_chunks`: 6 * (log2(lanes) + levels) + 37 cycles with
         levels = max(1, ceil(log2(block / lanes))). A longer one takes a cycle more for each further beat.
 
     Raises

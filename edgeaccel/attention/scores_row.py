@@ -153,14 +153,14 @@ class UnitSum(Pipelined):
     o : stream of {shift: 8 bits, sum: FP32 code}
         One for each unit.
     latency : int
-        From a unit's last beat: 1 + 5 * log2(lanes) + 6 * max(1, ceil(log2(block / lanes))) cycles.
+        From a unit's last beat: 2 + 5 * log2(lanes) + 6 * max(1, ceil(log2(block / lanes))) cycles.
     """
 
     def __init__(self, *, lanes, block):
         self._levels = sum_levels(block // lanes)
         self._adder = FloatAdder()
         add = self._adder.latency - 1
-        cycles = add * ceil_log2(lanes) + (add + 1) * self._levels
+        cycles = 1 + add * ceil_log2(lanes) + (add + 1) * self._levels
         o = data.StructLayout({"shift": SHIFT_WIDTH, "sum": FP32.width})
         super().__init__({"i": unit_power_beat(lanes)}, o, cycles=cycles)
 
@@ -170,7 +170,7 @@ class UnitSum(Pipelined):
     def datapath(self, pipe, i):
         pipe.carry(last=i.last, shift=i.shift)
         with pipe.inside("lanes"):
-            code = add_lanes(pipe, list(i.elements), self._adder)
+            code = add_lanes(pipe, pipe.stage(element=list(i.elements)), self._adder)
         with pipe.inside("beats"):
             code = add_beats(pipe, code, self._adder, self._levels)
         pipe.take("last")

@@ -85,7 +85,7 @@ def scores_cycles(beats, patterns, config):
         last=last,
     )
     levels = max(1, int(np.ceil(np.log2(config.block // lanes))))
-    sums = pipe(ADDER * int(np.log2(lanes)) + (ADDER + 1) * levels + 1)
+    sums = pipe(1 + ADDER * int(np.log2(lanes)) + (ADDER + 1) * levels + 1)
     moves = [
         Move([streams["i"], (streams["i_steps"], last)], [scaler], turns=turns),
         Move([scaler], powers.entry),
