@@ -405,6 +405,9 @@ def test_rate(bench, name):
     cycles = result.ports["m_axi"].writes.bursts["cycle"]
     assert len(cycles) == 12 * (128 // together + 1)
     assert cycles[-1] - cycles[0] < 12 * a_head
+    # As documented; the data comes a cycle after the address.
+    latency = 39 + int(np.log2(config.vector_lanes)) + 128 // config.vector_lanes
+    assert cycles[0] - 1 == result.cycles["i"][beats - 1] + latency
     result, _ = check(bench, [keys], vectors[:1], rng)
     cycles = result.ports["m_axi"].writes.bursts["cycle"]
     of_padding = 1 if config.block > 32 else 4

@@ -46,6 +46,9 @@ class KVAppend(wiring.Component):
     elements; K: `vector_lanes` codes a cycle, of all positions one after the other; one cycle more for the scales of a
     tile. The next head is quantised meanwhile.
 
+    Latency: from the last beat of a head to the address of its first write log2(vector_lanes) + 39 cycles, and as many
+    as a vector has beats.
+
     Parameters
     ----------
     config : Config

@@ -10,7 +10,6 @@ from edgeaccel.queue import Queue
 
 __all__ = ["InFlight", "ScatterError", "ScatterWriter", "scatter_item"]
 
-ARRIVALS = 2  # as many as an item a cycle needs
 # A memory may take data a cycle after its address, so two writes wait for that while the next one starts.
 DATA_BEATS = 4
 # Low bits of a beat's number that tell whether it is in flight; beats with the same ones wait for each other.
@@ -129,7 +128,7 @@ class ScatterWriter(wiring.Component):
         clearing = self.is_clearing
         flush, halt = Signal(), Signal()
         m.d.comb += [
-            flush.eq(clearing & (unread == 0) & (unanswered == 0)),
+            flush.eq(clearing & ~bus.arvalid & (unread == 0) & (unanswered == 0)),
             halt.eq(clearing | self.error.valid),
             bus.arsize.eq(size),
             bus.awsize.eq(size),
@@ -144,7 +143,7 @@ class ScatterWriter(wiring.Component):
         # Nothing is outstanding when the core is flushed, so no offer on the bus is withdrawn.
         core = Module()
         m.submodules.core = ResetInserter(flush)(core)
-        core.submodules.arrivals = arrivals = Queue(_arrival(self.data_width), ARRIVALS)
+        core.submodules.arrivals = arrivals = _Registers(_arrival(self.data_width))
         core.submodules.in_flight = in_flight = InFlight(self.outstanding)
         core.submodules.waiting = waiting = Queue(_arrival(self.data_width), self.reads)
         low, high = self.i.p.nibbles[0::2], self.i.p.nibbles[1::2]
@@ -155,16 +154,16 @@ class ScatterWriter(wiring.Component):
             self.i.ready.eq(arrivals.i.ready & ~clearing),
             self.idle.eq(in_flight.is_empty & ~arrivals.o.valid & ~clearing),
         ]
-        asks = self._enter(core, arrivals.o, in_flight, waiting.i, halt)
+        self._enter(core, arrivals.o, in_flight, waiting.i, halt)
         starts = self._start(core, waiting.o, in_flight, halt)
         core.d.sync += [
-            unread.eq(unread + asks - bus.rvalid),
+            unread.eq(unread + (bus.arvalid & bus.arready) - bus.rvalid),
             unanswered.eq(unanswered + starts - bus.bvalid),
         ]
         return m
 
     def _enter(self, m, arrival, in_flight, waiting, halt):
-        """Items to those that wait; returns whether one asks for a read."""
+        """Items to those that wait, and their reads to the bus."""
         bus, item = self.m_axi, arrival.p.item
         may_ask, enters, asks = Signal(), Signal(), Signal()
         m.d.comb += [
@@ -179,7 +178,6 @@ class ScatterWriter(wiring.Component):
         ]
         with m.If(~bus.arvalid | bus.arready):
             m.d.sync += [bus.arvalid.eq(asks), bus.araddr.eq(item.address)]
-        return asks
 
     def _start(self, m, waiting, in_flight, halt):
         """Items to the bus, each after its read, and their answers; returns whether one starts."""
@@ -233,6 +231,27 @@ class ScatterWriter(wiring.Component):
 def _arrival(data_width):
     """An item, and whether it has a byte of which only one half is written."""
     return data.StructLayout({"item": scatter_item(data_width), "is_partial": 1})
+
+
+class _Registers(wiring.Component):
+    """A `Queue` of two whose output is a register: what is in flight is compared with it in the same cycle."""
+
+    def __init__(self, shape):
+        super().__init__({"i": In(stream.Signature(shape)), "o": Out(stream.Signature(shape))})
+
+    def elaborate(self, platform):
+        m = Module()
+        i, o = self.i, self.o
+        spare, has_spare = Signal.like(i.p, reset_less=True), Signal()
+        m.d.comb += i.ready.eq(~has_spare)
+        with m.If(~has_spare):
+            m.d.sync += spare.eq(i.p)
+        with m.If(~o.valid | o.ready):
+            m.d.sync += [o.valid.eq(i.valid | has_spare), has_spare.eq(0)]
+            m.d.sync += o.p.eq(Mux(has_spare, spare, i.p))
+        with m.Elif(i.valid):
+            m.d.sync += has_spare.eq(1)
+        return m
 
 
 class InFlight(wiring.Component):
