@@ -217,7 +217,8 @@ class AppendWalk(wiring.Component):
             wraps.eq(turn == spread),
             # Local units share their base with the next one if they only go to other groups of the set.
             moves_on.eq((next_local != local) & (is_k | ((next_local & share) == 0))),
-            next_base.eq(Mux(ends_head, head_base, base) + Mux(ends_head, Mux(moves_on, plan.stride, 0), moved)),
+            # Both sums at once, as it is known late which is wanted.
+            next_base.eq(Mux(ends_head, head_base + Mux(moves_on, plan.stride, 0), base + moved)),
         ]
         with m.If(ends_tile | ends_head):
             m.d.sync += [base.eq(next_base), turn.eq(Mux(wraps | ends_head, 0, turn + 1))]
