@@ -13,6 +13,7 @@ from amaranth.lib.wiring import Out
 
 from edgeaccel.attention.append import KVAppend
 from edgeaccel.attention.append_command import AppendError, AppendErrorCode, AppendKind
+from edgeaccel.cache import CacheLayout
 from edgeaccel.config import preset
 from edgeaccel.formats import FORMATS
 from edgeaccel.golden import vector as golden_vector
@@ -310,6 +311,37 @@ def test_golden_is_the_layout(config, name):
                 ]
         check_cache(config, cache, commands, vectors, memory)
         np.testing.assert_array_equal(memory[~touched], before[~touched])
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
+def test_golden_is_the_cache_layout(config, name):
+    """A chunk appended to empty memory is what `CacheLayout` packs."""
+    rng = generator(505)
+    layout = CacheLayout(config=config, heads=3, head_dim=64, format=name)
+    ports, scales = np.zeros((config.groups, PORT_BYTES), np.uint8), np.zeros(PORT_BYTES, np.uint8)
+    memory = np.zeros((config.groups + 1) * PORT_BYTES, np.uint8)
+    vectors = codes(rng.standard_normal((2, config.block, 3, 64)))
+    quantised = [[quantise(vector, name) for position in of_kind for vector in position] for of_kind in vectors]
+    pairs = [
+        (
+            np.array([numbers for numbers, _ in of_kind]).reshape(config.block, 3, 64),
+            np.array([scale for _, scale in of_kind], np.uint16).view(np.float16).reshape(config.block, 3),
+        )
+        for of_kind in quantised
+    ]
+    layout.fill(ports, scales, [0], *pairs)
+    view = layout.view(pages=1, n_pages=1)
+    names = ("format", "heads", "inputs", "k_words", "k_stride", "v_region", "v_words", "v_stride", "share_bits")
+    fields = {field: view[field] for field in names}
+    for kind, of_kind in zip("kv", vectors, strict=True):
+        for place in range(0, config.block, config.rows):
+            where = {"unit": 0, "place": place, "page": 0, "scales": config.groups * PORT_BYTES}
+            command = Append(kind=kind, rows=config.rows, **where, **fields)
+            batch = of_kind[place : place + config.rows].swapaxes(0, 1)
+            apply(append(config, PORT_BYTES, command, batch), memory)
+    np.testing.assert_array_equal(memory[: ports.size], ports.ravel())
+    np.testing.assert_array_equal(memory[ports.size :], scales)
 
 
 def check(bench, commands, vectors, rng, *, stalls=None, latency=12):
