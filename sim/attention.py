@@ -11,7 +11,7 @@ from edgeaccel.golden.quantise import quantise
 from edgeaccel.golden.units import Attend
 from sim.system import Memory, run
 
-__all__ = ["Appended", "Asked", "Sequence", "random_codes", "simulate"]
+__all__ = ["Appended", "Asked", "Sequence", "beats", "columns", "loads", "random_codes", "simulate", "view_of"]
 
 CODES = {"int4": 0, "int8": 1, "int16": 2}
 LARGEST = {"int4": 7, "int8": 127, "int16": 32767}
@@ -83,6 +83,12 @@ def random_codes(rng, layout, n_positions):
     return codes, scales.view(np.uint16)
 
 
+def view_of(sequence, **place):
+    """A sequence's cache view as `sim.payload.encode` takes it; `place` is for `CacheLayout.view`."""
+    view = sequence.layout.view(table=sequence.table, pages=len(sequence.pages), **place)
+    return view | {"format": CODES[view["format"]]}
+
+
 @dataclass(kw_only=True)
 class _Streams:
     """What goes into the engine, and what must come out of it and be in memory."""
@@ -98,11 +104,7 @@ class _Streams:
     written: list = field(default_factory=list)
 
     def view(self, sequence):
-        layout = sequence.layout
-        view = layout.view(
-            table=sequence.table, pages=len(sequence.pages), n_pages=self.n_pages, base=self.base, scales=self.scales
-        )
-        return view | {"format": CODES[view["format"]]}
+        return view_of(sequence, n_pages=self.n_pages, base=self.base, scales=self.scales)
 
     def append(self, config, port_bytes, step, *, event):
         sequence, layout = step.sequence, step.sequence.layout
@@ -134,7 +136,7 @@ class _Streams:
         sequence, command, queries = step.sequence, step.command, step.queries
         fields = {name: getattr(command, name) for name in vars(command)} | {"wait": wait}
         self.attends.append(fields | {"cache": self.view(sequence)})
-        self.loads.append(_loads(config, queries, command))
+        self.loads.append(loads(config, queries, command))
         counts = command.counts(config)[: queries.shape[1]]
         assert counts.max() <= len(sequence.keys[0]), "positions must have been appended"
         for slot, query in enumerate(queries):
@@ -144,7 +146,7 @@ class _Streams:
             self.results.append((slot, golden.attend(config, query, keys, values, **limits)))
 
 
-def _loads(config, queries, command):
+def loads(config, queries, command):
     """Loads of queries for the activation buffer."""
     slots, rows, head_dim = queries.shape
     lanes = config.vector_lanes
@@ -161,17 +163,17 @@ def _loads(config, queries, command):
     }
 
 
-def _columns(items):
-    """Dicts, nested perhaps, as a dict of arrays."""
+def columns(items):
+    """Dicts, nested perhaps, as a dict of arrays: what `sim.payload.encode` takes."""
     return {
-        name: _columns([item[name] for item in items])
+        name: columns([item[name] for item in items])
         if isinstance(items[0][name], dict)
         else np.array([item[name] for item in items])
         for name in items[0]
     }
 
 
-def _beats(vectors, lanes):
+def beats(vectors, lanes):
     """Vectors of any lengths as beats."""
     elements, keep, last = [], [], []
     for vector in vectors:
@@ -234,9 +236,9 @@ def simulate(engine, model, steps, *, n_pages, rng, base=0, stalls=None, check=T
     pages = [(sequence.table + n, page) for sequence in sequences for n, page in enumerate(sequence.pages)]
     inputs = {"i_pages": {"index": [n for n, _ in pages], "page": [n for _, n in pages], "valid": [1] * len(pages)}}
     inputs["i_loads"] = {name: np.concatenate([each[name] for each in streams.loads]) for name in streams.loads[0]}
-    inputs["i_attends"] = _columns(streams.attends)
+    inputs["i_attends"] = columns(streams.attends)
     if streams.appends:
-        inputs |= {"i_appends": _columns(streams.appends), "i_vectors": _beats(streams.vectors, lanes)}
+        inputs |= {"i_appends": columns(streams.appends), "i_vectors": beats(streams.vectors, lanes)}
     n_first = max(len(inputs["i_loads"]["address"]), len(pages)) + 1
     n_results = sum(-(-result.shape[1] // lanes) for _, result in streams.results)
     memories = {

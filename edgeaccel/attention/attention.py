@@ -7,8 +7,8 @@ i_results -> ResultRouter ---+-> ScorePath -> o_loads (weights, into the activat
                              `-> ValueAccumulator -> o
 """
 
-from amaranth.hdl import Module, ResetInserter, Signal
-from amaranth.lib import stream, wiring
+from amaranth.hdl import Module, Mux, ResetInserter, Signal
+from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from edgeaccel.attention.command import COMMAND_NUMBER_WIDTH, AttentionErrorCode, attend
@@ -69,8 +69,11 @@ class Attention(wiring.Component):
         A cycle high is an event more that attends may wait for.
     clear : in
         A pulse ends everything; `clearing` is high until it has.
+    done : out
+        High for a cycle when the last vector of an attend is taken.
     failed, code, command : out
-        Something is wrong, what, and with which attend; nothing new is begun.
+        Something is wrong, what, and with which attend; nothing new is begun. Of bad scales, and of pages that are
+        freed in use, the first attend that is not done.
     ring : int
         Word of the buffer from which on it holds weights.
     domains : tuple of str
@@ -117,7 +120,8 @@ class Attention(wiring.Component):
             scale_commands=self.streamer.i_commands.p.shape(),
         )
         self.scores = ScorePath(config, slots=slots)
-        self.values = ValueAccumulator(config, slots=slots, max_head_dim=MAX_HEAD_DIM, ahead=places)
+        self.values = ValueAccumulator(config, slots=slots, max_head_dim=MAX_HEAD_DIM, ahead=places, tag_width=1)
+        vector = {name: field.shape for name, field in self.values.o.p.shape() if name != "tag"}
         super().__init__(
             {
                 "i_attends": In(stream.Signature(attend(config))),
@@ -125,13 +129,14 @@ class Attention(wiring.Component):
                 "o_operators": Out(stream.Signature(operator(config))),
                 "o_requests": Out(stream.Signature(port_request(config))),
                 "o_loads": Out(stream.Signature(activation_load(config))),
-                "o": Out(stream.Signature(self.values.o.p.shape())),
+                "o": Out(stream.Signature(data.StructLayout(vector))),
                 "m_axi": self.streamer.signature.members["m_axi"],
                 "lookup": Out(lookup_signature(entries)),
                 "read": In(1),
                 "appended": In(1),
                 "clear": In(1),
                 "clearing": Out(1),
+                "done": Out(1),
                 "failed": Out(1),
                 "code": Out(AttentionErrorCode),
                 "command": Out(COMMAND_NUMBER_WIDTH),
@@ -157,13 +162,21 @@ class Attention(wiring.Component):
             passes.read.eq(self.read),
             walk.in_flight.eq(passes.in_flight),
             walk.appended.eq(self.appended),
-            # A response of the memory comes with no command's number but the streamer's own.
+            *(self.o.p[name].eq(values.o.p[name]) for name in self.o.p.shape().members),
+            self.o.valid.eq(values.o.valid),
+            values.o.ready.eq(self.o.ready),
+            self.done.eq(self.o.valid & self.o.ready & values.o.p.last & values.o.p.tag),
             self.failed.eq(walk.failed | streamer.error.valid),
-            self.code.eq(walk.code),
+            self.code.eq(Mux(streamer.error.valid, AttentionErrorCode.SCALES, walk.code)),
             self.command.eq(walk.command),
         ]
-        with m.If(streamer.error.valid):
-            m.d.comb += self.code.eq(AttentionErrorCode.SCALES)
+        n_done = Signal(COMMAND_NUMBER_WIDTH)
+        with m.If(clear):
+            m.d.sync += n_done.eq(0)
+        with m.Elif(~self.failed):
+            m.d.sync += n_done.eq(n_done + self.done)
+        with m.If(streamer.error.valid | (walk.code == AttentionErrorCode.FREED)):
+            m.d.comb += self.command.eq(n_done)
         wiring.connect(m, wiring.flipped(self.i_attends), walk.i)
         wiring.connect(m, walk.lookup, wiring.flipped(self.lookup))
         wiring.connect(m, walk.o, passes.i)
@@ -178,7 +191,6 @@ class Attention(wiring.Component):
         wiring.connect(m, router.o_values, values.i)
         wiring.connect(m, scores.o, wiring.flipped(self.o_loads))
         wiring.connect(m, scores.o_chunks, values.i_chunks)
-        wiring.connect(m, values.o, wiring.flipped(self.o))
         wiring.connect(m, streamer.m_axi, wiring.flipped(self.m_axi))
         m.d.comb += [
             scores.i_scales.p.eq(streamer.o_words.p),

@@ -43,6 +43,7 @@ def unit_pass(config, slots):
             "slot": range(slots),
             "first": 1,
             "last": 1,
+            "ends": 1,
             "address": range(config.buffer_words),
             "inputs": range(max(MAX_HEAD_DIM, config.block) + 1),
             "channels": range(max(MAX_HEAD_DIM, config.block) + 1),
@@ -62,8 +63,10 @@ def result_route(config):
 
 
 def value_step(config, slots):
-    """What `edgeaccel.attention.values.ValueAccumulator` needs to know of a unit."""
-    return data.StructLayout({"slot": range(slots), "first": 1, "last": 1, "channels": range(MAX_HEAD_DIM + 1)})
+    """What `edgeaccel.attention.values.ValueAccumulator` needs to know of a unit; the tag ends a command."""
+    return data.StructLayout(
+        {"slot": range(slots), "first": 1, "last": 1, "channels": range(MAX_HEAD_DIM + 1), "tag": 1}
+    )
 
 
 class PassIssue(wiring.Component):
@@ -182,7 +185,7 @@ class PassIssue(wiring.Component):
         spread = of_set >> i.share_bits
         keys = Signal(unit_pass(config, self.slots))
         for each in (keys, values):
-            m.d.comb += [each[name].eq(i[name]) for name in ("slot", "first", "last", "format")]
+            m.d.comb += [each[name].eq(i[name]) for name in ("slot", "first", "last", "ends", "format")]
         m.d.comb += [
             keys.address.eq(i.address),
             keys.inputs.eq(i.inputs),
@@ -247,7 +250,7 @@ class PassIssue(wiring.Component):
         )
         give("scales", to_scales, {"address": of_keys.scales, "words": beats, "format": of.format})
         of = to_values.p.of
-        give("values", to_values, {name: of[name] for name in ("slot", "first", "last", "channels")})
+        give("values", to_values, {name: of[name] for name in ("slot", "first", "last", "channels")} | {"tag": of.ends})
 
 
 class RequestWalk(wiring.Component):

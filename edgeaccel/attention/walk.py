@@ -29,6 +29,8 @@ def unit(config, slots):
 
     slot, first, last
         Of the running sums; the unit is the first of its slot, or the last.
+    ends
+        The unit is the last of its command.
     address
         Of the queries in the buffer.
     group
@@ -50,6 +52,7 @@ def unit(config, slots):
             "slot": range(slots),
             "first": 1,
             "last": 1,
+            "ends": 1,
             "address": range(config.buffer_words),
             "group": range(config.groups),
             "turn": range(config.groups),
@@ -141,7 +144,7 @@ class UnitWalk(wiring.Component):
         ]
         self._bounds(m, command, chunk, most)
 
-        busy = Signal()
+        busy, is_last = Signal(), Signal()
         head, batch = Signal(HEADS_WIDTH), Signal(HEADS_WIDTH)
         number = Signal(UNIT_WIDTH)  # of the unit in its page
         place = number[set_bits:]
@@ -168,7 +171,9 @@ class UnitWalk(wiring.Component):
         m.d.comb += [
             o.factor.eq(command.factor),
             o.first.eq(chunk == first_chunk),
-            o.last.eq(chunk == last_chunk),
+            is_last.eq(chunk == last_chunk),
+            o.last.eq(is_last),
+            o.ends.eq(is_last & (batch + 1 == command.batches) & (head + 1 == command.n_heads)),
             o.group.eq(number[:set_bits] * of_set if sets > 1 else 0),
             o.turn.eq((place & ~(~0 << cache.share_bits)) << (exact_log2(of_set) - cache.share_bits)[:2]),
             o.scales.eq(scales + Cat(Const(0, block_bits + 1), number)),
@@ -185,8 +190,10 @@ class UnitWalk(wiring.Component):
         with m.FSM():
             with m.State("IDLE"):
                 is_same = self.i.p.cache.table == cache.table
-                m.d.comb += [busy.eq(0), self.more.eq(0), self.i.ready.eq(is_same | ~self.in_flight)]
-                with m.If(self.i.valid & self.i.ready):
+                m.d.comb += [busy.eq(0), self.more.eq(0), self.i.ready.eq((is_same | ~self.in_flight) & ~freed)]
+                with m.If(freed):
+                    self._fail(m, AttentionErrorCode.FREED)
+                with m.Elif(self.i.valid & self.i.ready):
                     m.d.sync += [command.eq(self.i.p), same.eq(is_same & self.in_flight)]
                     m.next = "CHECK"
             with m.State("CHECK"):

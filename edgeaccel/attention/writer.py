@@ -47,7 +47,8 @@ class CacheWriter(wiring.Component):
     clear : in
         As that of `KVAppend`.
     failed, code, command : out
-        Something is wrong, what, and with which append; no append is begun any more.
+        Something is wrong, what, and with which append; no append is begun any more. Of pages that are freed in use,
+        the first append that is not done.
     """
 
     def __init__(self, config, *, port_bytes, entries):
@@ -115,18 +116,22 @@ class CacheWriter(wiring.Component):
         m.d.sync += [n_in_flight.eq(n_in_flight + gives - inner.done), freed.eq(freed | self.lookup.freed)]
 
         own_code, own_failed = Signal(AttentionErrorCode), Signal()
-        number = Signal(COMMAND_NUMBER_WIDTH)
+        number, failed_number = Signal(COMMAND_NUMBER_WIDTH), Signal(COMMAND_NUMBER_WIDTH)
 
         def fail(code):
-            m.d.sync += own_code.eq(code)
+            m.d.sync += [own_code.eq(code), failed_number.eq(number)]
+            if code is AttentionErrorCode.FREED:
+                m.d.sync += failed_number.eq(number - n_in_flight)
             m.next = "FAILED"
 
         same = Signal()
         with m.FSM():
             with m.State("IDLE"):
                 is_same = self.i_appends.p.cache.table == cache.table
-                m.d.comb += self.i_appends.ready.eq(is_same | (n_in_flight == 0))
-                with m.If(self.i_appends.valid & self.i_appends.ready):
+                m.d.comb += self.i_appends.ready.eq((is_same | (n_in_flight == 0)) & ~freed)
+                with m.If(freed):
+                    fail(AttentionErrorCode.FREED)
+                with m.Elif(self.i_appends.valid & self.i_appends.ready):
                     m.d.sync += [command.eq(self.i_appends.p), same.eq(is_same & (n_in_flight != 0))]
                     m.next = "CLAIM"
             with m.State("CLAIM"):
@@ -165,5 +170,5 @@ class CacheWriter(wiring.Component):
         m.d.comb += [
             self.failed.eq(own_failed | error.valid),
             self.code.eq(Mux(error.valid, inner_code, own_code)),
-            self.command.eq(Mux(error.valid, error.command, number)),
+            self.command.eq(Mux(error.valid, error.command, failed_number)),
         ]

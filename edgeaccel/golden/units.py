@@ -122,7 +122,7 @@ def passes(config, layout, units, *, lookahead, ring, view, factor):
             tiles = [layout.value_tile(unit.head, unit.page_chunk, t) for t in range(layout.value_tiles)]
             request(tiles, layout.v_words, layout.value_spread)
             operator = {"address": place(n), "inputs": unit.positions, "n_groups": layout.value_spread}
-            streams["values"].append(of_slot | {"channels": layout.head_dim})
+            streams["values"].append(of_slot | {"channels": layout.head_dim, "tag": n == len(units) - 1})
         else:
             tiles = [layout.key_tile(unit.head, unit.page_chunk, t) for t in range(n_keys)]
             request(tiles, layout.k_words, layout.of_set)
