@@ -187,6 +187,44 @@ class CacheLayout:
         word = self.v_region + place * self.v_stride + row * self.v_words
         return of * self.of_set + turn * self.value_spread + group, word
 
+    def check_attend(self, *, first_head=0, n_heads, batches=1, last_position, pages, slots):
+        """What a program may ask of a build with so many slots, for a sequence of so many pages.
+
+        Raises
+        ------
+        ValueError
+            If there are no such heads, more queries than slots, or no such position.
+        """
+        if n_heads < 1 or first_head < 0 or first_head + n_heads > self.heads:
+            raise ValueError(f"heads {first_head} to {first_head + n_heads - 1} must be among 0 to {self.heads - 1}")
+        if batches < 1 or n_heads * batches > slots:
+            raise ValueError(
+                f"{n_heads} heads x {batches} batches of queries must be 1 to {slots}, the slots of the build;"
+                f" split them into several commands"
+            )
+        self._check_position(last_position, pages)
+
+    def check_append(self, *, position, rows, pages):
+        """What a program may append to a sequence of so many pages.
+
+        Raises
+        ------
+        ValueError
+            If there is no such position, or the positions are not in one aligned group of the build's rows.
+        """
+        group = max(2, 1 << (self.config.rows - 1).bit_length())
+        if not 1 <= rows <= self.config.rows or position % group + rows > group:
+            raise ValueError(
+                f"{rows} positions from {position} on must be at most {self.config.rows} within a multiple of {group}"
+            )
+        self._check_position(position + rows - 1, pages)
+
+    def _check_position(self, position, pages):
+        if not 0 <= position < pages * self.page_positions:
+            raise ValueError(
+                f"position {position} is past the {pages} pages of {self.page_positions} positions of the sequence"
+            )
+
     def view(self, *, table=0, pages, n_pages, base=0, scales=0):
         """The fields of `edgeaccel.attention.command.cache_view`, as a dict.
 

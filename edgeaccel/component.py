@@ -13,7 +13,7 @@ from edgeaccel.pe import float as pe_float
 
 __all__ = ["arguments", "build", "constant_name", "find_component", "public_components", "show"]
 
-_PACKAGES = ("pe", "systolic", "memory", "vector", "soc")
+_PACKAGES = ("pe", "systolic", "memory", "vector", "attention", "soc")
 _CONSTANTS = PRESETS | {
     name: value for name, value in vars(pe_float).items() if isinstance(value, pe_float.FloatFormat)
 }

@@ -29,7 +29,7 @@ class Config:
     formats : tuple of str
         Number formats that the build carries, from `edgeaccel.formats.FORMATS`.
     activations : str
-        Format of the activations that the array takes: "fp16", "bf16" or "fp32".
+        Format of the activations that the array takes: "fp16", "bf16" or "fp32", which attention and residuals need.
     block : int
         Inputs that share a weight scale and an activation exponent; MXFP4 keeps its own blocks of 32 inside.
     vector_lanes : int
@@ -52,7 +52,7 @@ class Config:
     rows: int
     mantissa_bits: int = 16
     formats: tuple[str, ...] = ("int4", "int8", "int16")
-    activations: str = "fp16"
+    activations: str = "fp32"
     block: int = 128
     vector_lanes: int
     buffer_inputs: int = 32768

@@ -20,7 +20,7 @@ from edgeaccel.golden.float import decode, encode
 from edgeaccel.golden.softmax import LOG2_E
 from edgeaccel.golden.units import Attend
 
-CONFIG = preset("tiny", activations="fp32")
+CONFIG = preset("tiny")
 HEADS, RATIO, HEAD_DIM = 2, 2, 16
 
 

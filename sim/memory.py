@@ -152,6 +152,18 @@ class MemoryModel:
         beats = [cycle for n in range(-(-n_beats // burst)) for cycle in channel.serve(0, n * 4096, burst)]
         return len(beats) / (beats[-1] + 1 - beats[0])
 
+    def tile_share(self, tile_bytes, *, burst_beats=16, n_tiles=512):
+        """Beats a cycle in reads of tiles that lie behind each other in two places, in turns: keys and values."""
+        channel = Channel(self)
+        beats = []
+        for n in range(n_tiles):
+            address, end = (n // 2 + n % 2 * n_tiles) * tile_bytes, (n // 2 + n % 2 * n_tiles + 1) * tile_bytes
+            while address < end:
+                stop = min(end, (address // 4096 + 1) * 4096, address + burst_beats * self.beat_bytes)
+                beats += channel.serve(0, address, (stop - address) // self.beat_bytes)
+                address = stop
+        return len(beats) / (beats[-1] + 1 - beats[0])
+
     def with_latency(self, cycles):
         """The same memory with another `read_hit`, and the others as much later as before."""
         later = cycles - self.read_hit

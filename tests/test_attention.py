@@ -18,7 +18,7 @@ from sim.bench import random_stalls
 from sim.memory import DDR4_2400, HBM2, IDEAL
 from sim.system import Memory, run
 
-CONFIG = preset("tiny", activations="fp32", buffer_inputs=32768)
+CONFIG = preset("tiny", buffer_inputs=32768)
 MEMORY = replace(IDEAL, data_width=CONFIG.port_data_width)
 PORT_BYTES = 1 << 19
 AXI = [f"m_axi_{n}_{channel}" for n in range(CONFIG.groups) for channel in ("ar", "r")]
@@ -370,10 +370,10 @@ def _first(values):
 
 def test_bad_parameters():
     with pytest.raises(ValueError, match="activations must be 'fp32' for attention, not 'fp16'"):
-        AttentionEngine(preset("tiny"))
+        AttentionEngine(preset("tiny", activations="fp16"))
     with pytest.raises(ValueError, match="vector_lanes must be 4 to 64 for attention, not 2"):
-        AttentionEngine(preset("tiny", activations="fp32", vector_lanes=2))
+        AttentionEngine(preset("tiny", vector_lanes=2))
     with pytest.raises(ValueError, match="buffer_inputs must be more than 224 for the weights of 7 blocks of 32"):
-        AttentionEngine(preset("tiny", activations="fp32", buffer_inputs=224))
+        AttentionEngine(preset("tiny", buffer_inputs=224))
     with pytest.raises(ValueError, match="formats must have one of int16, int8, int4"):
-        AttentionEngine(preset("tiny", activations="fp32", formats=("mxfp4",)))
+        AttentionEngine(preset("tiny", formats=("mxfp4",)))

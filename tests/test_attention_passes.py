@@ -101,7 +101,7 @@ CASES = [
 @pytest.mark.parametrize("stalled", [False, True])
 def test_order(case, stalled):
     name, heads, head_dim, format, window, causal, rows, count, batches = case
-    config = preset(name, activations="fp32")
+    config = preset(name)
     rng = np.random.default_rng(seed := sum(map(ord, str(case))))
     print("seed", seed)
     layout = CacheLayout(config=config, heads=heads, head_dim=head_dim, format=format)
@@ -181,7 +181,7 @@ REFUSALS = [
 @pytest.mark.parametrize(("code", "changes", "view_changes"), REFUSALS)
 def test_refusals(code, changes, view_changes):
     """The second of three commands cannot be done: the first is, nothing of the others."""
-    config = preset("tiny", activations="fp32")
+    config = preset("tiny")
     layout = CacheLayout(config=config, heads=2, head_dim=8, format="int16", page_bits=0)
     good = golden.Attend(n_heads=2, count=33, factor=0, stride=2, rows=2)
     view = layout.view(**VIEW)
@@ -205,7 +205,7 @@ def test_refusals(code, changes, view_changes):
 
 
 def test_layout_refusals():
-    config = preset("tiny", activations="fp32")
+    config = preset("tiny")
     good = {"config": config, "heads": 2, "head_dim": 8}
     for changes, message in (
         ({"head_dim": 7}, "head_dim must be even and 2 to 256, not 7"),
@@ -216,3 +216,25 @@ def test_layout_refusals():
     ):
         with pytest.raises(ValueError, match=re.escape(message)):
             CacheLayout(**(good | changes))
+
+
+def test_programs_are_checked():
+    layout = CacheLayout(config=preset("tiny"), heads=4, head_dim=8, page_bits=1)
+    layout.check_attend(first_head=1, n_heads=3, batches=2, last_position=127, pages=2, slots=6)
+    layout.check_append(position=126, rows=2, pages=2)
+    for check, message in (
+        (
+            lambda: layout.check_attend(first_head=2, n_heads=3, last_position=1, pages=1, slots=8),
+            "heads 2 to 4 must be",
+        ),
+        (lambda: layout.check_attend(n_heads=4, batches=3, last_position=1, pages=1, slots=8), "4 heads x 3 batches"),
+        (
+            lambda: layout.check_attend(n_heads=4, last_position=128, pages=2, slots=8),
+            "position 128 is past the 2 pages",
+        ),
+        (lambda: layout.check_append(position=128, rows=1, pages=2), "position 128 is past the 2 pages of 64"),
+        (lambda: layout.check_append(position=1, rows=2, pages=2), "2 positions from 1 on must be at most 2"),
+        (lambda: layout.check_append(position=0, rows=3, pages=2), "3 positions from 0 on"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            check()

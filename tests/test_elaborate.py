@@ -11,15 +11,30 @@ from amaranth.lib.wiring import In, Out
 from edgeaccel.component import public_components
 from edgeaccel.config import preset
 from edgeaccel.elaborate import main, module_name
+from edgeaccel.memory.command import Widths
 from edgeaccel.pe import FP16, FP32, FloatConverter, GroupDatapath, IntToFloat, Scaler
 from edgeaccel.verilated import lint
 from edgeaccel.verilog import describe_ports, emit, stream_members
 
+WIDTHS = {"address": 64, "beat": 128, "word": 128, "beats_per_burst": 16, "n_events": 1}
 NEEDED = {
     "pe.FloatConverter": {"i_format": FP32, "o_format": FP16},
     "pe.IntToFloat": {"width": 39},
     "pe.Scaler": {"sum_width": 39},
     "pe.ScaledAccumulator": {"sum_width": 39},
+    "attention.Attention": {"config": preset("tiny"), "slots": 4, "entries": 16},
+    "attention.AttentionEngine": {"config": preset("tiny"), "slots": 4, "entries": 16},
+    "attention.CacheWriter": {"config": preset("tiny"), "port_bytes": 1 << 16, "entries": 16},
+    "attention.KVAppend": {"config": preset("tiny"), "port_bytes": 1 << 16},
+    "attention.PageFinder": {"entries": 16, "block": 32},
+    "attention.PageTable": {"entries": 16},
+    "attention.ResultRouter": {"config": preset("tiny")},
+    "attention.RowSerialiser": {"config": preset("tiny")},
+    "attention.ScorePath": {"config": preset("tiny"), "slots": 4},
+    "attention.UnitWalk": {"config": preset("tiny"), "slots": 4, "entries": 16, "end": 512},
+    "attention.ValueAccumulator": {"config": preset("tiny"), "slots": 4},
+    "memory.ScatterWriter": {"data_width": 128},
+    "systolic.CommandChain": {"config": preset("tiny"), "commands": Widths(**WIDTHS).commands},
     "systolic.ActivationFeed": {"config": preset("tiny")},
     "systolic.Group": {"config": preset("tiny")},
     "systolic.GroupArray": {"config": preset("tiny")},

@@ -16,9 +16,10 @@ from edgeaccel.attention.table import PageFinder, lookup_signature
 from edgeaccel.cache import MAX_HEAD_DIM
 from edgeaccel.queue import Queue
 
-__all__ = ["CacheWriter"]
+__all__ = ["OUTSTANDING", "CacheWriter"]
 
-IN_FLIGHT = 4
+IN_FLIGHT = 4  # appends
+OUTSTANDING = 64  # writes: as many as cover the latency of HBM2
 
 
 class CacheWriter(wiring.Component):
@@ -53,7 +54,7 @@ class CacheWriter(wiring.Component):
 
     def __init__(self, config, *, port_bytes, entries):
         self.config, self.entries = config, entries
-        self.append = KVAppend(config, port_bytes=port_bytes, max_head_dim=MAX_HEAD_DIM)
+        self.append = KVAppend(config, port_bytes=port_bytes, max_head_dim=MAX_HEAD_DIM, outstanding=OUTSTANDING)
         members = self.append.signature.members
         super().__init__(
             {

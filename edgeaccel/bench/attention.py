@@ -5,12 +5,16 @@ import time
 import numpy as np
 
 from edgeaccel.attention.engine import AttentionEngine
+from edgeaccel.attention.writer import OUTSTANDING
 from edgeaccel.bench.record import Record
 from edgeaccel.cache import CacheLayout
 from edgeaccel.config import preset
+from edgeaccel.golden.append import Append, append, append_cycles
 from edgeaccel.golden.float import encode
 from edgeaccel.golden.softmax import LOG2_E
 from edgeaccel.golden.units import Attend
+from edgeaccel.perf.attention import predict
+from edgeaccel.perf.matrix import PortMemory
 
 __all__ = ["MODELS", "measure", "plot"]
 
@@ -22,12 +26,26 @@ CONTEXTS = (128, 2048, 8192)
 PORT_BYTES = 1 << 23  # of memory for each port, as much as the longest context needs
 
 
-def simulate(config, engine, model, heads, queries, head_dim, context, *, format="int16", seed=0, **settings):
+def decoding(config, heads, queries, head_dim, context, *, format="int16"):
+    """(layout, command) of decoding a token in one layer."""
+    layout = CacheLayout(config=config, heads=heads, head_dim=head_dim, format=format)
+    command = Attend(
+        n_heads=heads,
+        batches=-(-queries // config.rows),
+        count=context,
+        factor=int(encode(LOG2_E / np.sqrt(head_dim))),
+        stride=-(-head_dim // config.vector_lanes),
+        rows=min(queries, config.rows),
+    )
+    return layout, command
+
+
+def simulate(config, engine, model, layout, command, *, seed=0, **settings):
     """Decode one layer's attention on the emitted engine, results held to the golden attention: a `SystemRun`."""
     from sim import attention as bench  # the bench of this repository
 
     rng = np.random.default_rng(seed)
-    layout = CacheLayout(config=config, heads=heads, head_dim=head_dim, format=format)
+    context = command.count
     n_pages = -(-context // layout.page_positions)
     sequence = bench.Sequence(
         layout=layout,
@@ -35,17 +53,8 @@ def simulate(config, engine, model, heads, queries, head_dim, context, *, format
         keys=bench.random_codes(rng, layout, context),
         values=bench.random_codes(rng, layout, context),
     )
-    batches = -(-queries // config.rows)
-    rows = min(queries, config.rows)
-    command = Attend(
-        n_heads=heads,
-        batches=batches,
-        count=context,
-        factor=int(encode(LOG2_E / np.sqrt(head_dim))),
-        stride=-(-head_dim // config.vector_lanes),
-        rows=rows,
-    )
-    vectors = encode(rng.standard_normal((heads * batches, rows, head_dim))).astype(np.uint32)
+    shape = (command.n_heads * command.batches, command.rows, layout.head_dim)
+    vectors = encode(rng.standard_normal(shape)).astype(np.uint32)
     step = bench.Asked(sequence=sequence, command=command, queries=vectors)
     return bench.simulate(engine, model, [step], n_pages=n_pages, rng=rng, check=False, **settings)
 
@@ -58,11 +67,62 @@ def beat_share(result, config):
     return beats / deliverable, deliverable - beats
 
 
+def append_records(config, model):
+    """What it costs to append a position in one layer of LLaMA2-7B: cycles and traffic.
+
+    Keys are projected before values and values before queries. Results of values come a pass of the array at a time,
+    and wait in a queue; what is not written when the stream of the queries' weights has ended would be waited for.
+    """
+    heads, _, head_dim = MODELS["llama2-7b"]
+    layout = CacheLayout(config=config, heads=heads, head_dim=head_dim)
+    of_layer = [(4096, 4096)] * 4 + [(11008, 4096)] * 2 + [(4096, 11008)]  # outputs, inputs: as MODELS
+    rate = min(1.0, config.port_data_width * config.port_mhz * model.share / (config.word_bits * config.core_mhz))
+
+    def stream_cycles(outputs, inputs):
+        tiles = -(-outputs // config.tile_channels)
+        return -(-tiles // config.groups) * config.layout("int4").row_words(inputs) / rate
+
+    names = ("k_words", "k_stride", "v_region", "v_words", "v_stride", "share_bits")
+    place = {name: getattr(layout, name) for name in names} | {"format": layout.format, "inputs": head_dim}
+    place |= {"rows": 1, "unit": 0, "place": 1, "page": 0, "scales": 1 << 40}
+
+    def items_of(kind):
+        vectors = np.ones((heads, 1, head_dim), np.float32).view(np.uint32)
+        return append(config, PORT_BYTES, Append(kind=kind, heads=heads, **place), vectors)
+
+    # A pass gives the values of some heads, which are written during the next pass, or behind the last.
+    pass_cycles = stream_cycles(config.tile_channels * config.groups, 4096)
+    n_passes = -(-heads * head_dim // (config.tile_channels * config.groups))
+    command = Append(kind="v", heads=heads // n_passes, **place)
+    writing = int(append_cycles(config, [command], latency=model.read_closed, outstanding=OUTSTANDING)["b"][-1])
+    behind = writing + (n_passes - 1) * max(0, writing - pass_cycles)
+    layer = sum(stream_cycles(*matrix) for matrix in of_layer)
+    exposed = max(0, behind - stream_cycles(4096, 4096))
+    useful = heads * (head_dim + 1) * 2
+    note = (
+        f"{SOURCE}: golden model, exact in cycles with a memory that answers after {model.read_closed}; one"
+        f" position, one layer of LLaMA2-7B, 16-bit cache"
+    )
+    beat_bytes = config.port_data_width // 8
+    n_keys, n_values = len(items_of("k")), len(items_of("v"))
+    return [
+        Record(f"attention.append.llama2-7b.{name}", float(value), unit, "simulated", note)
+        for name, value, unit in (
+            ("behind_values", behind, "cycle"),
+            ("stream_of_queries", stream_cycles(4096, 4096), "cycle"),
+            ("exposed_share", exposed / layer, "1"),
+            ("port_share", (n_keys + n_values) * rate / (config.groups * layer), "1"),
+            ("write_amplification.keys", n_keys * beat_bytes / useful, "1"),
+            ("write_amplification.values", n_values * beat_bytes / useful, "1"),
+        )
+    ]
+
+
 def measure(progress):
     """All records."""
     from sim.memory import HBM2  # the bench of this repository
 
-    config = preset("vcu128", activations="fp32")
+    config = preset("vcu128")
     engine = AttentionEngine(config, port_bytes=PORT_BYTES)
     steps = progress.add_task("attention", total=len(MODELS) * len(CONTEXTS))
     records = []
@@ -70,21 +130,26 @@ def measure(progress):
         for context in CONTEXTS:
             progress.update(steps, description=f"{model} at {context} positions")
             start = time.perf_counter()
-            result = simulate(config, engine, HBM2, heads, queries, head_dim, context)
+            layout, command = decoding(config, heads, queries, head_dim, context)
+            result = simulate(config, engine, HBM2, layout, command)
             share, lost = beat_share(result, config)
             note = (
                 f"{SOURCE}: one layer, all {heads} heads x {queries} queries, 16-bit cache, {HBM2.name},"
                 f" rows={config.rows}, emitted Verilog; {time.perf_counter() - start:.0f} s"
             )
             cycles = result.cycles["o"][-1] - result.cycles["i_attends"][0]
+            tile_bytes = layout.k_words * config.word_bytes
+            memory = PortMemory(latency=HBM2.read_closed, share=HBM2.tile_share(tile_bytes))
+            predicted = predict(config, layout, command, memory).last_result
             for name, value, unit in (
                 ("beat_share", share, "1"),
+                ("prediction_error", predicted / cycles - 1, "1"),
                 ("cycles", cycles, "cycle"),
                 ("lost_beats_per_head", lost / config.groups / heads, "beat"),
             ):
                 records.append(Record(f"attention.{model}.{context}.{name}", float(value), unit, "simulated", note))
             progress.update(steps, advance=1)
-    return records
+    return records + append_records(config, HBM2)
 
 
 def plot(records, axes):

@@ -82,7 +82,7 @@ def simulate(config, format, model, *, operators=None, seed=0, optimise="-O3 -ma
     engine = MatrixEngine(config)
     operators = operators or llama2_7b(config, format)
     matrices = [random_tiles(rng, config, operator) for operator in operators]
-    buffer = rng.standard_normal((config.rows, config.buffer_inputs)).astype(np.float16)
+    buffer = rng.standard_normal((config.rows, config.buffer_inputs)).astype(np.float32)
     loads = buffer.reshape(config.rows, -1, config.vector_lanes).swapaxes(0, 1)
     n_loads = max(operator.address + -(-operator.inputs // config.vector_lanes) for operator in operators)
     addresses, at = [], BASE
@@ -99,7 +99,7 @@ def simulate(config, format, model, *, operators=None, seed=0, optimise="-O3 -ma
     streams = {
         "i_loads": {
             "address": np.arange(n_loads),
-            "elements": loads[:n_loads].view(np.uint16),
+            "elements": loads[:n_loads].view(np.uint32),
             "rows": np.full(n_loads, (1 << config.rows) - 1),
             "event": np.zeros(n_loads),
         },

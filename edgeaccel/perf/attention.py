@@ -1,0 +1,92 @@
+"""Cycle model of attention: when a command is through, from its shape and the memory."""
+
+from collections import Counter
+from dataclasses import dataclass
+from math import ceil, log2
+
+from edgeaccel.golden.function import latency as function_latency
+from edgeaccel.golden.pe import group_latency, scaled_accumulator_latency
+from edgeaccel.golden.units import units
+
+__all__ = ["AttentionPrediction", "predict"]
+
+FIRST_UNIT = 47  # from a command to its first request: checks 9, the page 17, the unit 9, queues
+ADDRESS_CYCLES = 4  # from a request in its port to the first address
+WORD_CYCLES = 3  # from a word's last beat to the word
+CROSSING_CYCLES = 8  # there and back between the clocks, if there are two
+SUM_CYCLES = 16  # from a result of values to the vector
+
+
+@dataclass(frozen=True, kw_only=True)
+class AttentionPrediction:
+    """Core cycles of a command, from the cycle in which it is taken.
+
+    Attributes
+    ----------
+    last_result : int
+    port_cycles : float
+        In which the busiest port gives words, at the rate of its memory or of its group.
+    chain_cycles : int
+        In which activations go along the chain, or results come back, whichever is more.
+    beats : int
+        Of all ports together.
+    """
+
+    last_result: int
+    port_cycles: float
+    chain_cycles: int
+    beats: int
+
+
+def predict(config, layout, command, memory):
+    """Cycles of one `Attend` on an `AttentionEngine`, its page table and queries in place.
+
+    What takes the longest of all sets it: the words of the busiest port, the activations along the chain, or the
+    results back. Before it comes the way of the first unit's words, behind it that of the last unit's weights and
+    values: its own pass of keys is the last of all, so its weights are waited for, but for the passes of values before.
+
+    Parameters
+    ----------
+    config : Config
+    layout : CacheLayout
+    command : edgeaccel.golden.units.Attend
+    memory : edgeaccel.perf.matrix.PortMemory
+        Of each port.
+    """
+    lanes, tile = config.vector_lanes, config.tile_channels
+    n_pages = -(-(command.count + config.rows) // layout.page_positions)
+    every = list(units(config, layout, command, range(n_pages)))
+    words, sent, given = Counter(), 0, 0
+    for unit in every:
+        n_keys = -(-unit.positions // tile)
+        for n in range(n_keys):
+            words[layout.key_tile(unit.head, unit.page_chunk, n)[0]] += layout.k_words
+        for n in range(layout.value_tiles):
+            words[layout.value_tile(unit.head, unit.page_chunk, n)[0]] += layout.v_words
+        sent += -(-n_keys // layout.of_set) * -(-layout.head_dim // lanes)
+        sent += -(-layout.value_tiles // layout.value_spread) * (config.block // lanes)
+        given += (n_keys + layout.value_tiles) * tile // lanes
+    # Words a core cycle: of the memory, at most one.
+    rate = min(1.0, config.port_data_width * config.port_mhz * memory.share / (config.word_bits * config.core_mhz))
+    port_cycles, chain_cycles = max(words.values()) / rate, max(sent, given)
+
+    port_ratio = config.core_mhz / config.port_mhz
+    start = FIRST_UNIT + ADDRESS_CYCLES + memory.latency * port_ratio + WORD_CYCLES
+    start += CROSSING_CYCLES if config.port_mhz != config.core_mhz else 0
+    group = group_latency(config.lanes, config.formats) + scaled_accumulator_latency()
+    # The last pass of values ends in all sets together; their vectors drain one after the other.
+    last = min(len(every), layout.sets)
+    drained = last * layout.value_tiles * tile // lanes
+    end = group + drained + SUM_CYCLES
+    # A single round of units has nothing to hide the way through the weights behind.
+    softmax = log2(lanes) + 41 + config.block // lanes + function_latency({"exp2"})
+    first_round = group + last * -(-min(config.block, every[0].positions) // lanes) + softmax
+    between = max(0, first_round - (len(every) - 1) // layout.sets * max(layout.k_words, layout.v_words))
+    longest = max(port_cycles, chain_cycles)
+    beats = sum(words.values()) * config.word_bits // config.port_data_width
+    return AttentionPrediction(
+        last_result=ceil(start + longest + between + end),
+        port_cycles=port_cycles,
+        chain_cycles=chain_cycles,
+        beats=beats,
+    )
