@@ -152,12 +152,12 @@ class MemoryModel:
         beats = [cycle for n in range(-(-n_beats // burst)) for cycle in channel.serve(0, n * 4096, burst)]
         return len(beats) / (beats[-1] + 1 - beats[0])
 
-    def tile_share(self, tile_bytes, *, burst_beats=16, n_tiles=512):
-        """Beats a cycle in reads of tiles that lie behind each other in two places, in turns: keys and values."""
+    def share_of(self, reads, *, burst_beats=16):
+        """Beats a cycle in reads (address, bytes) in a row, cut into bursts as a streamer does it."""
         channel = Channel(self)
         beats = []
-        for n in range(n_tiles):
-            address, end = (n // 2 + n % 2 * n_tiles) * tile_bytes, (n // 2 + n % 2 * n_tiles + 1) * tile_bytes
+        for address, n_bytes in reads:
+            end = address + n_bytes
             while address < end:
                 stop = min(end, (address // 4096 + 1) * 4096, address + burst_beats * self.beat_bytes)
                 beats += channel.serve(0, address, (stop - address) // self.beat_bytes)

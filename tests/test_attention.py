@@ -373,7 +373,7 @@ def test_bad_parameters():
         AttentionEngine(preset("tiny", activations="fp16"))
     with pytest.raises(ValueError, match="vector_lanes must be 4 to 64 for attention, not 2"):
         AttentionEngine(preset("tiny", vector_lanes=2))
-    with pytest.raises(ValueError, match="buffer_inputs must be more than 224 for the weights of 7 blocks of 32"):
-        AttentionEngine(preset("tiny", buffer_inputs=224))
+    with pytest.raises(ValueError, match="buffer_inputs must be more than 320 for the weights of 10 blocks of 32"):
+        AttentionEngine(preset("tiny", buffer_inputs=320))
     with pytest.raises(ValueError, match="formats must have one of int16, int8, int4"):
         AttentionEngine(preset("tiny", formats=("mxfp4",)))

@@ -1,13 +1,18 @@
-"""Cycle model of the matrix engine against the golden engine, which is exact."""
+"""Cycle models: of the matrix engine against the golden engine, which is exact; of attention against Verilog."""
 
+import functools
 from dataclasses import replace
 from fractions import Fraction
 
 import pytest
 
+from edgeaccel.attention.engine import AttentionEngine
+from edgeaccel.bench.attention import decoding, random_pages
+from edgeaccel.bench.attention import simulate as simulate_attention
 from edgeaccel.config import preset
 from edgeaccel.golden.engine import engine_cycles, port_commands, port_words
 from edgeaccel.golden.feed import Operator
+from edgeaccel.perf.attention import predict as predict_attention
 from edgeaccel.perf.matrix import PortMemory, predict
 from sim.memory import HBM2, IDEAL, Channel
 
@@ -82,3 +87,34 @@ def test_within_a_percent_with_hbm():
     timing = golden(config, operators, HBM2)
     prediction = predict(config, operators, PortMemory(latency=HBM2.read_closed, share=HBM2.share))
     assert prediction.last_result == pytest.approx(timing.results[-1], rel=0.01)
+
+
+ATTENTION = [
+    # heads, head_dim, format, positions, error
+    (4, 64, "int16", 500, 0.01),
+    (2, 128, "int4", 300, 0.01),
+    (1, 256, "int16", 200, 0.01),
+    (4, 64, "int16", 32, 0.01),
+    (8, 16, "int8", 400, 0.01),
+    (2, 8, "int16", 900, 0.03),  # the way through the weights is longer than the passes that hide it
+]
+
+
+@pytest.mark.parametrize(("heads", "head_dim", "format", "count", "error"), ATTENTION)
+def test_attention(heads, head_dim, format, count, error):
+    """Cycles of a command on the emitted engine with an ideal memory."""
+    config = preset("tiny")
+    engine = attention_engine(config)
+    layout, command = decoding(config, heads, 2, head_dim, count, format=format)
+    ideal = replace(IDEAL, data_width=config.port_data_width)
+    result = simulate_attention(config, engine, ideal, layout, command, random_pages(layout, count))
+    cycles = result.cycles["o"][-1] - result.cycles["i_attends"][0]
+    predicted = predict_attention(config, layout, command, PortMemory(latency=ideal.read_hit))
+    assert predicted.last_result == pytest.approx(cycles, rel=error)
+    ports = [port for name, port in result.ports.items() if name.split("_")[-1].isdigit()]
+    assert predicted.beats == sum(port.reads.beats for port in ports)
+
+
+@functools.cache
+def attention_engine(config):
+    return AttentionEngine(config, slots=8, entries=64, port_bytes=1 << 20)

@@ -46,7 +46,8 @@ class Attention(wiring.Component):
     entries : int
         Of the page table.
     lookahead : int
-        Units whose keys come before the values of the first of them; by default three for each set of groups.
+        Units whose keys come before the values of the first of them; by default three for each set of groups, and at
+        least 6, as short heads need.
 
     Members
     -------
@@ -91,7 +92,7 @@ class Attention(wiring.Component):
         if not any(name in CACHE_FORMATS for name in config.formats):
             raise ValueError(f"formats must have one of {', '.join(CACHE_FORMATS)}, not just {config.formats}")
         self.config, self.slots = config, slots
-        lookahead = 3 * sets if lookahead is None else lookahead
+        lookahead = max(6, 3 * sets) if lookahead is None else lookahead
         if lookahead < 1:
             raise ValueError(f"lookahead must be at least 1 unit, not {lookahead!r}")
         places = lookahead + PassIssue.SPARE_PLACES

@@ -12,7 +12,7 @@ from edgeaccel.config import preset
 from edgeaccel.golden.append import Append, append, append_cycles
 from edgeaccel.golden.float import encode
 from edgeaccel.golden.softmax import LOG2_E
-from edgeaccel.golden.units import Attend
+from edgeaccel.golden.units import Attend, passes, units
 from edgeaccel.perf.attention import predict
 from edgeaccel.perf.matrix import PortMemory
 
@@ -40,23 +40,36 @@ def decoding(config, heads, queries, head_dim, context, *, format="int16"):
     return layout, command
 
 
-def simulate(config, engine, model, layout, command, *, seed=0, **settings):
+def random_pages(layout, count, *, seed=0):
+    """Pages of a sequence, in no order."""
+    return np.random.default_rng(seed).permutation(-(-count // layout.page_positions)).tolist()
+
+
+def simulate(config, engine, model, layout, command, pages, *, seed=0, **settings):
     """Decode one layer's attention on the emitted engine, results held to the golden attention: a `SystemRun`."""
     from sim import attention as bench  # the bench of this repository
 
     rng = np.random.default_rng(seed)
     context = command.count
-    n_pages = -(-context // layout.page_positions)
     sequence = bench.Sequence(
         layout=layout,
-        pages=rng.permutation(n_pages).tolist(),
+        pages=pages,
         keys=bench.random_codes(rng, layout, context),
         values=bench.random_codes(rng, layout, context),
     )
     shape = (command.n_heads * command.batches, command.rows, layout.head_dim)
     vectors = encode(rng.standard_normal(shape)).astype(np.uint32)
     step = bench.Asked(sequence=sequence, command=command, queries=vectors)
-    return bench.simulate(engine, model, [step], n_pages=n_pages, rng=rng, check=False, **settings)
+    return bench.simulate(engine, model, [step], n_pages=len(pages), rng=rng, check=False, **settings)
+
+
+def first_port_reads(config, layout, command, pages):
+    """(address, bytes) of what the first port is asked for, in order."""
+    view = layout.view(pages=len(pages), n_pages=len(pages))
+    of_command = {"view": view, "factor": command.factor, "lookahead": 3 * layout.sets, "ring": 0}
+    streams = passes(config, layout, units(config, layout, command, pages), **of_command)
+    size = config.word_bytes
+    return [(item["address"] * size, item["words"] * size) for item in streams["requests"] if item["skip"] == 0]
 
 
 def beat_share(result, config):
@@ -131,15 +144,16 @@ def measure(progress):
             progress.update(steps, description=f"{model} at {context} positions")
             start = time.perf_counter()
             layout, command = decoding(config, heads, queries, head_dim, context)
-            result = simulate(config, engine, HBM2, layout, command)
+            pages = random_pages(layout, context)
+            result = simulate(config, engine, HBM2, layout, command, pages)
             share, lost = beat_share(result, config)
             note = (
                 f"{SOURCE}: one layer, all {heads} heads x {queries} queries, 16-bit cache, {HBM2.name},"
                 f" rows={config.rows}, emitted Verilog; {time.perf_counter() - start:.0f} s"
             )
             cycles = result.cycles["o"][-1] - result.cycles["i_attends"][0]
-            tile_bytes = layout.k_words * config.word_bytes
-            memory = PortMemory(latency=HBM2.read_closed, share=HBM2.tile_share(tile_bytes))
+            share_of_reads = HBM2.share_of(first_port_reads(config, layout, command, pages))
+            memory = PortMemory(latency=HBM2.read_closed, share=share_of_reads)
             predicted = predict(config, layout, command, memory).last_result
             for name, value, unit in (
                 ("beat_share", share, "1"),

@@ -10,10 +10,10 @@ from edgeaccel.golden.units import units
 
 __all__ = ["AttentionPrediction", "predict"]
 
-FIRST_UNIT = 47  # from a command to its first request: checks 9, the page 17, the unit 9, queues
-ADDRESS_CYCLES = 4  # from a request in its port to the first address
+FIRST_READ = 33  # from a command to its first address: checks, the page, the unit, queues
+UNIT_CYCLES = 8  # from a unit to the next
 WORD_CYCLES = 3  # from a word's last beat to the word
-CROSSING_CYCLES = 8  # there and back between the clocks, if there are two
+CROSSING_CYCLES = 5  # more of them from the other clock
 SUM_CYCLES = 16  # from a result of values to the vector
 
 
@@ -71,17 +71,19 @@ def predict(config, layout, command, memory):
     port_cycles, chain_cycles = max(words.values()) / rate, max(sent, given)
 
     port_ratio = config.core_mhz / config.port_mhz
-    start = FIRST_UNIT + ADDRESS_CYCLES + memory.latency * port_ratio + WORD_CYCLES
+    # The first unit of the last set is given behind those of the others, and its requests hop to its groups.
+    start = FIRST_READ + UNIT_CYCLES * (min(len(every), layout.sets) - 1) + config.groups - layout.of_set
+    start += memory.latency * port_ratio + WORD_CYCLES
     start += CROSSING_CYCLES if config.port_mhz != config.core_mhz else 0
     group = group_latency(config.lanes, config.formats) + scaled_accumulator_latency()
-    # The last pass of values ends in all sets together; their vectors drain one after the other.
-    last = min(len(every), layout.sets)
-    drained = last * layout.value_tiles * tile // lanes
-    end = group + drained + SUM_CYCLES
-    # A single round of units has nothing to hide the way through the weights behind.
+    last = min(len(every), layout.sets)  # units of a round
+    # The first units have nothing to hide the way through the weights behind.
     softmax = log2(lanes) + 41 + config.block // lanes + function_latency({"exp2"})
     first_round = group + last * -(-min(config.block, every[0].positions) // lanes) + softmax
     between = max(0, first_round - (len(every) - 1) // layout.sets * max(layout.k_words, layout.v_words))
+    # The last passes of values end in all sets together, and their vectors drain one after the other, unless they began
+    # as their weights came.
+    end = group + (1 if between else last) * layout.value_tiles * tile // lanes + SUM_CYCLES
     longest = max(port_cycles, chain_cycles)
     beats = sum(words.values()) * config.word_bits // config.port_data_width
     return AttentionPrediction(
