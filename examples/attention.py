@@ -29,10 +29,10 @@ def decode_tokens(engine, format, n_tokens, *, seed=0):
     from sim.attention import Appended, Asked, Sequence, simulate
     from sim.memory import HBM2
 
-    rng = np.random.default_rng(seed)
+    config, rng = engine.config, np.random.default_rng(seed)
     keys, values = rng.standard_normal((2, HEADS, n_tokens, HEAD_DIM))
     queries = rng.standard_normal((n_tokens, HEADS, RATIO, HEAD_DIM))
-    layout = CacheLayout(config=CONFIG, heads=HEADS, head_dim=HEAD_DIM, format=format)
+    layout = CacheLayout(config=config, heads=HEADS, head_dim=HEAD_DIM, format=format)
     n_pages = -(-n_tokens // layout.page_positions)
     sequence = Sequence(layout=layout, pages=rng.permutation(n_pages).tolist())
     steps = []
@@ -43,18 +43,18 @@ def decode_tokens(engine, format, n_tokens, *, seed=0):
             n_heads=HEADS,
             count=token + 1,
             factor=int(encode(LOG2_E / np.sqrt(HEAD_DIM))),
-            address=token * HEADS * HEAD_DIM // CONFIG.vector_lanes,
-            stride=HEAD_DIM // CONFIG.vector_lanes,
+            address=token * HEADS * HEAD_DIM // config.vector_lanes,
+            stride=HEAD_DIM // config.vector_lanes,
             rows=RATIO,
         )
         asked = encode(queries[token]).astype(np.uint32)
         steps.append(Asked(sequence=sequence, command=command, queries=asked))
-    memory = replace(HBM2, data_width=CONFIG.port_data_width)
+    memory = replace(HBM2, data_width=config.port_data_width)
     result = simulate(engine, memory, steps, n_pages=n_pages, rng=rng)
 
     given = decode(result.results["o"]["elements"])  # [beats, rows, lanes]
-    given = given.reshape(n_tokens, HEADS, -1, CONFIG.rows, CONFIG.vector_lanes).swapaxes(2, 3)
-    given = given.reshape(n_tokens, HEADS, CONFIG.rows, HEAD_DIM)[:, :, :RATIO]
+    given = given.reshape(n_tokens, HEADS, -1, config.rows, config.vector_lanes).swapaxes(2, 3)
+    given = given.reshape(n_tokens, HEADS, config.rows, HEAD_DIM)[:, :, :RATIO]
     exact = np.empty_like(given)
     for token in range(n_tokens):
         scores = queries[token] @ keys[:, : token + 1].swapaxes(1, 2) / np.sqrt(HEAD_DIM)

@@ -1,6 +1,8 @@
 """Attention engine, emitted as Verilog, against the golden attention: results, every byte of memory, errors."""
 
+import importlib.util
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -366,6 +368,18 @@ def test_clear(engine):
 
 def _first(values):
     return {name: _first(each) for name, each in values.items()} if isinstance(values, dict) else values[0]
+
+
+def test_example(engine):
+    """examples/attention.py, a few tokens: attention as in float64, as near as the cache's format allows."""
+    path = Path(__file__).parent.parent / "examples/attention.py"
+    spec = importlib.util.spec_from_file_location("attention_example", path)
+    example = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(example)
+    for format, limit in (("int16", 1e-4), ("int8", 0.02)):
+        error, cycles = example.decode_tokens(engine, format, 5)
+        assert error < limit
+        assert 0 < cycles < 5000
 
 
 def test_bad_parameters():

@@ -118,7 +118,7 @@ def product(m, a, b, name):
 
 
 class PageFinder(wiring.Component):
-    """Looks up the page of a chunk. One at a time, in 15 cycles.
+    """Looks up the page of a chunk. One at a time, in 12 cycles.
 
     Parameters
     ----------

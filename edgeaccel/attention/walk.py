@@ -78,7 +78,8 @@ class UnitWalk(wiring.Component):
 
     Chunks come first so that neighbouring units are of different slots and lie in different sets of groups: their
     passes run at the same time, and no set waits for the sums of its own last unit. Equals
-    `edgeaccel.golden.units.units`. A unit every 9 cycles, 20 more for each chunk.
+    `edgeaccel.golden.units.units`, in cycles `unit_cycles`: a unit every 8 cycles, the next batch of a
+    head in 1, and 12 more from chunk to chunk.
 
     Parameters
     ----------

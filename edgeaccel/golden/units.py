@@ -6,7 +6,9 @@ import numpy as np
 
 from edgeaccel.golden.attention import bounds
 
-__all__ = ["Attend", "Unit", "passes", "units"]
+__all__ = ["Attend", "Unit", "passes", "unit_cycles", "units"]
+
+FIRST_CYCLES, FIND_CYCLES, UNIT_CYCLES = 8, 12, 7  # the checks; a page; two products
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,6 +90,33 @@ def units(config, layout, command, pages):
                 lo=np.clip(lo - begin, 0, config.block),
                 hi=np.clip(hi - begin, 0, config.block),
             )
+
+
+def unit_cycles(commands, source, sink):
+    """(cycles in which commands are taken, in which units are): `commands` has the units of each, none that waits.
+
+    Parameters
+    ----------
+    commands : list of lists of Unit
+    source, sink : Pattern
+    """
+    took, taken = [], []
+    cycle = -1
+    for every in commands:
+        cycle = source.first(cycle + 1)
+        took.append(cycle)
+        cycle += FIRST_CYCLES
+        before = None
+        for unit in every:
+            cycle += 1
+            if before is None or unit.chunk != before.chunk:
+                cycle += FIND_CYCLES
+            if before is None or (unit.chunk, unit.head) != (before.chunk, before.head):
+                cycle += UNIT_CYCLES
+            cycle = sink.first(cycle)
+            taken.append(cycle)
+            before = unit
+    return np.array(took, np.int64), np.array(taken, np.int64)
 
 
 def passes(config, layout, units, *, lookahead, ring, view, factor):

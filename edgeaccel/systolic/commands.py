@@ -70,7 +70,7 @@ class CommandHop(wiring.Component):
         request, command = requests.o.p, self.o_commands
         here = request.skip == 0
         own, on = fork.o
-        goes_on = (request.skip != 0) | (request.take > 1)
+        goes_on = (request.skip != 0) | (request.take > 1 if self.config.groups > 1 else 0)
         m.d.comb += [
             fork.wanted.eq(Cat(here, goes_on)),
             command.valid.eq(own.valid),
