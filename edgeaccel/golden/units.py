@@ -103,7 +103,7 @@ def unit_cycles(commands, source, sink):
     took, taken = [], []
     cycle = -1
     for every in commands:
-        cycle = source.first(cycle + 1)
+        cycle = max(source.first(took[-1] + 1 if took else 0), cycle + 1)
         took.append(cycle)
         cycle += FIRST_CYCLES
         before = None
