@@ -24,12 +24,18 @@ def group_sets(config):
     Raises
     ------
     ValueError
-        If a block is not a power of two of positions, or not whole tiles of them.
+        If a block is not a power of two of positions, or not whole tiles of them, or if tiles or scales would not begin
+        with a beat of a port.
     """
     if config.block & (config.block - 1) or config.block < config.tile_channels:
         raise ValueError(
             f"for attention, block must be a power of two of at least the {config.tile_channels} channels of a tile,"
             f" not {config.block}"
+        )
+    if config.port_data_width > min(config.word_bits, 16 * config.block):
+        raise ValueError(
+            f"for attention, port_data_width must be at most {min(config.word_bits, 16 * config.block)}, the bits of a"
+            f" word or of a block's scales, not {config.port_data_width}"
         )
     of_set = min(config.block // config.tile_channels, config.groups)
     return of_set, config.groups // of_set

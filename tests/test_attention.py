@@ -389,5 +389,7 @@ def test_bad_parameters():
         AttentionEngine(preset("tiny", vector_lanes=2))
     with pytest.raises(ValueError, match="buffer_inputs must be more than 320 for the weights of 10 blocks of 32"):
         AttentionEngine(preset("tiny", buffer_inputs=320))
+    with pytest.raises(ValueError, match="port_data_width must be at most 128, the bits of a word"):
+        AttentionEngine(preset("tiny", port_data_width=256))
     with pytest.raises(ValueError, match="formats must have one of int16, int8, int4"):
         AttentionEngine(preset("tiny", formats=("mxfp4",)))

@@ -261,6 +261,20 @@ def test_refusals(code, changes, view_changes):
     assert result.outputs["command"] == 1
 
 
+def test_too_many_events():
+    """Appends that no command waits for: one more than can be counted."""
+    for n, failed in ((255, 0), (256, 1)):
+        result = run(
+            Passes(preset("tiny")),
+            inputs={"appended": {0: 0, 10: 1, 10 + n: 0}},
+            streams={"i_pages": pages_of([0], 0)},
+            stalls={"i_pages": np.arange(500) > 400},
+            until=("failed", failed),
+        )
+        code = AttentionErrorCode(result.outputs["code"])
+        assert not failed or code is AttentionErrorCode.EVENT_OVERFLOW
+
+
 def test_layout_refusals():
     config = preset("tiny")
     good = {"config": config, "heads": 2, "head_dim": 8}

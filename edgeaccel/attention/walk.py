@@ -181,19 +181,20 @@ class UnitWalk(wiring.Component):
         ]
 
         same = Signal()  # sequence as that of the command before
-        freed = Signal()
+        freed, lost = Signal(), Signal()  # what is wrong at any time
+        wrong = Mux(freed, AttentionErrorCode.FREED, AttentionErrorCode.EVENT_OVERFLOW)
         numbers = [each >> block_bits >> cache.page_bits for each in (start, last_position)]
         entries = [cache.table + number for number in numbers]
         past_end = (numbers[1] >= cache.pages) | (entries[1] >= self.entries)
         first, last = self.lookup.first, self.lookup.last
-        m.d.sync += freed.eq(freed | self.lookup.freed)
+        m.d.sync += [freed.eq(freed | self.lookup.freed), lost.eq(lost | events.overflow)]
         m.d.comb += [busy.eq(1), self.more.eq(1)]
         with m.FSM():
             with m.State("IDLE"):
                 is_same = self.i.p.cache.table == cache.table
-                m.d.comb += [busy.eq(0), self.more.eq(0), self.i.ready.eq((is_same | ~self.in_flight) & ~freed)]
-                with m.If(freed):
-                    self._fail(m, AttentionErrorCode.FREED)
+                m.d.comb += [busy.eq(0), self.more.eq(0), self.i.ready.eq((is_same | ~self.in_flight) & ~freed & ~lost)]
+                with m.If(freed | lost):
+                    self._fail(m, wrong)
                 with m.Elif(self.i.valid & self.i.ready):
                     m.d.sync += [command.eq(self.i.p), same.eq(is_same & self.in_flight)]
                     m.next = "CHECK"
@@ -284,8 +285,8 @@ class UnitWalk(wiring.Component):
                             with m.If(chunk == last_chunk):
                                 m.d.sync += self.command.eq(self.command + 1)
                                 m.next = "IDLE"
-                    with m.If(freed):
-                        self._fail(m, AttentionErrorCode.FREED)
+                    with m.If(freed | lost):
+                        self._fail(m, wrong)
             with m.State("FAILED"):
                 m.d.comb += [busy.eq(0), self.more.eq(0), self.failed.eq(1)]
         return m
