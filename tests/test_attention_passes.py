@@ -98,42 +98,12 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: "-".join(map(str, case)))
-@pytest.mark.parametrize("stalled", [False, True])
-def test_order(case, stalled):
-    name, heads, head_dim, format, window, causal, rows, count, batches = case
-    config = preset(name)
-    rng = np.random.default_rng(seed := sum(map(ord, str(case))))
-    print("seed", seed)
-    layout = CacheLayout(config=config, heads=heads, head_dim=head_dim, format=format)
-    n_pages = -(-(count + rows) // layout.page_positions)
-    pages = rng.permutation(n_pages + 3)[:n_pages].tolist()
-    table = int(rng.integers(0, 64 - n_pages))
-    view = layout.view(table=table, pages=n_pages, n_pages=n_pages + 3, base=1000, scales=1 << 16)
-    first_head = int(rng.integers(0, heads)) if heads * batches > 8 else 0
-    n_heads = min(heads - first_head, 8 // batches)
-    command = golden.Attend(
-        n_heads=n_heads,
-        first_head=first_head,
-        count=count,
-        factor=0x3F800000,
-        address=3,
-        stride=-(-head_dim // config.vector_lanes),
-        batches=batches,
-        causal=causal,
-        rows=rows,
-        window=window,
-    )
+def check_order(rng, config, layout, command, *, table, pages, n_pages, stalled):
+    """What everyone is told of a command is what the golden order says; gives the run."""
+    view = layout.view(table=table, pages=len(pages), n_pages=n_pages, base=1000, scales=1 << 16)
     component = Passes(config)
-    expected = golden.passes(
-        config,
-        layout,
-        golden.units(config, layout, command, pages),
-        lookahead=3,
-        ring=512,
-        view=view,
-        factor=command.factor,
-    )
+    every = golden.units(config, layout, command, pages)
+    expected = golden.passes(config, layout, every, lookahead=3, ring=512, view=view, factor=command.factor)
     stalls = random_stalls(rng, component, 20_000) if stalled else {}
     # The table must be written before the command comes.
     stalls["i"] = np.arange(100) > 80
@@ -150,10 +120,50 @@ def test_order(case, stalled):
         given = result.results[f"o_{stream}"]
         for field, values in rows_of(items).items():
             np.testing.assert_array_equal(given[field], values, err_msg=f"{stream}.{field}")
+    return result
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: "-".join(map(str, case)))
+@pytest.mark.parametrize("stalled", [False, True])
+def test_order(case, stalled):
+    name, heads, head_dim, format, window, causal, rows, count, batches = case
+    config = preset(name)
+    rng = np.random.default_rng(seed := sum(map(ord, str(case))))
+    print("seed", seed)
+    layout = CacheLayout(config=config, heads=heads, head_dim=head_dim, format=format)
+    n_pages = -(-(count + rows) // layout.page_positions)
+    first_head = int(rng.integers(0, heads)) if heads * batches > 8 else 0
+    command = golden.Attend(
+        n_heads=min(heads - first_head, 8 // batches),
+        first_head=first_head,
+        count=count,
+        factor=0x3F800000,
+        address=3,
+        stride=-(-head_dim // config.vector_lanes),
+        batches=batches,
+        causal=causal,
+        rows=rows,
+        window=window,
+    )
+    pages = rng.permutation(n_pages + 3)[:n_pages].tolist()
+    table = int(rng.integers(0, 64 - n_pages))
+    place = {"table": table, "pages": pages, "n_pages": n_pages + 3}
+    result = check_order(rng, config, layout, command, stalled=stalled, **place)
     if not stalled and batches == 1:
         # Two requests for the keys of a unit take a cycle more than the walk.
         cycles = result.cycles["o_scores"]
         assert len(cycles) < 3 or np.diff(cycles).max() <= 9 + 12
+
+
+@pytest.mark.parametrize("count", [32_768, 300_000, (1 << 19) - 1])
+def test_far_positions(count):
+    """The end of long sequences, through a window."""
+    config = preset("tiny")
+    rng = np.random.default_rng(count)
+    layout = CacheLayout(config=config, heads=2, head_dim=8, page_bits=8)
+    pages = rng.permutation(64)[: -(-count // layout.page_positions)].tolist()
+    command = golden.Attend(n_heads=2, count=count, factor=0, stride=2, window=100)
+    check_order(rng, config, layout, command, table=0, pages=pages, n_pages=64, stalled=False)
 
 
 class Walk(wiring.Component):
