@@ -1,5 +1,5 @@
 # make demo    a matrix times a vector on emitted Verilog
-# make test    lint and all tests but the slow ones
+# make test    lint and all tests but the slow ones; a file to a worker, since its tests share compiled Verilog
 # make test-slow    tests that take minutes each
 # make lock    write requirements.lock anew from pyproject.toml
 
@@ -13,7 +13,7 @@ demo: $(READY)
 	$(PYTHON) examples/import_pe.py
 
 test: lint
-	$(PYTHON) -m pytest -n auto -m "not slow"
+	$(PYTHON) -m pytest -n auto --dist loadfile -m "not slow"
 
 test-slow: $(READY)
 	$(PYTHON) -m pytest -m slow
