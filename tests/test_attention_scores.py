@@ -1,6 +1,5 @@
 """Scores to weights against the golden model, and that against float64: results and cycles, under stalls."""
 
-from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -131,7 +130,7 @@ def check(engine, seed, n_units, config, *, slots=4, beats=None, stalled=True, s
 
 
 def config_of(lanes, rows):
-    return preset("tiny", vector_lanes=lanes, rows=rows, activations="fp32")
+    return preset("tiny", vector_lanes=lanes, rows=rows)
 
 
 def test_amaranth():
@@ -170,7 +169,7 @@ def test_full(stream):
 @pytest.mark.slow
 def test_full_size():
     """A row of vcu128, a whole chunk a unit or less."""
-    config = preset("vcu128", rows=1, activations="fp32")
+    config = preset("vcu128", rows=1)
     check("verilated", 304, 120, config, slots=32)
     path, _ = check("verilated", 305, 30, config, slots=32, stalled=False)
     assert path.latency == 44
@@ -208,6 +207,6 @@ def test_masked():
 
 def test_bad_parameters():
     with pytest.raises(ValueError, match="activations must be 'fp32' for attention, not 'fp16'"):
-        ScorePath(preset("tiny"))
+        ScorePath(preset("tiny", activations="fp16"))
     with pytest.raises(ValueError, match="slots must be at least 1, not 0"):
-        ScorePath(replace(preset("tiny"), activations="fp32"), slots=0)
+        ScorePath(preset("tiny"), slots=0)

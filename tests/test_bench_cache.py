@@ -28,7 +28,7 @@ def test_exact_attention():
 @pytest.mark.parametrize("outliers", [False, True])
 def test_errors_fall_with_bits(outliers):
     data = bench.random_data(outliers, tokens=2, positions=300, heads=1, shared=2)
-    config = preset("vcu128", activations="fp32")
+    config = preset("vcu128")
     errors = {format: bench.attention_errors(config, *data, format) for format in bench.FORMATS}
     assert errors["int16"][0] < 1e-3
     assert errors["int16"][0] < errors["int8"][0] / 10 < errors["int4"][0] / 50

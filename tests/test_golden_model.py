@@ -19,7 +19,7 @@ from edgeaccel.golden.reference import Reference, agreement, greedy, perplexity
 from edgeaccel.quantise import quantise as quantise_weights
 from edgeaccel.tiles import pack
 
-CONFIG = preset("tiny", activations="fp32")
+CONFIG = preset("tiny")
 ODD = np.array([0, 1 << 31, 1, 0x807FFFFF, 0x7F800000, 0xFF800000, 0x7FC00000, 0x7F7FFFFF], np.uint32)
 
 
@@ -181,7 +181,7 @@ def test_refuses(rng):
         with pytest.raises(ValueError, match=message):
             Model(checkpoint, CONFIG, **({"weights": "int8", "cache": "int8"} | change))
     with pytest.raises(ValueError, match="activations of the configuration must be fp32, not 'fp16'"):
-        Model(checkpoint, preset("tiny"), weights="int8", cache="int8")
+        Model(checkpoint, preset("tiny", activations="fp16"), weights="int8", cache="int8")
     with pytest.raises(ValueError, match="a context of 17 is past the model's 16 positions; ask for fewer tokens"):
         Model(checkpoint, CONFIG, weights="int8", cache="int8").forward([3] * 17)
     bad = checkpoint.tensor("layers.1.feed_forward.up").copy()

@@ -103,7 +103,7 @@ ATTENTION = [
 @pytest.mark.parametrize(("heads", "head_dim", "format", "count", "error"), ATTENTION)
 def test_attention(heads, head_dim, format, count, error):
     """Cycles of a command on the emitted engine with an ideal memory."""
-    config = preset("tiny")
+    config = preset("tiny", buffer_inputs=32768)
     engine = attention_engine(config)
     layout, command = decoding(config, heads, 2, head_dim, count, format=format)
     ideal = replace(IDEAL, data_width=config.port_data_width)
@@ -117,4 +117,4 @@ def test_attention(heads, head_dim, format, count, error):
 
 @functools.cache
 def attention_engine(config):
-    return AttentionEngine(config, slots=8, entries=64, port_bytes=1 << 20)
+    return AttentionEngine(config, slots=16, entries=64, port_bytes=1 << 19)  # as in test_attention.py

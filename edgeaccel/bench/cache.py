@@ -88,13 +88,13 @@ def _real(checkpoint, tokens):
 
 
 def _tiny():
-    return preset("tiny", activations="fp32")
+    return preset("tiny")
 
 
 def _error_records(progress, checkpoint, tokens):
     data = {
-        "random": (preset("vcu128", activations="fp32"), random_data(False)),
-        "outliers": (preset("vcu128", activations="fp32"), random_data(True)),
+        "random": (preset("vcu128"), random_data(False)),
+        "outliers": (preset("vcu128"), random_data(True)),
         "real": (_tiny(), _real(checkpoint, tokens)),
     }
     task = progress.add_task("errors", total=len(data) * len(FORMATS))
