@@ -13,7 +13,6 @@ __all__ = ["CACHE_FORMATS", "MAX_HEAD_DIM", "CacheLayout", "group_sets"]
 
 CACHE_FORMATS = ("int16", "int8", "int4")
 MAX_HEAD_DIM = 256
-ONE = 0x3C00  # 1.0 in FP16
 
 
 def group_sets(config):

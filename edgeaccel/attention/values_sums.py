@@ -16,26 +16,18 @@ from edgeaccel.pe.float import FP32
 from edgeaccel.pe.float_add import FloatAdder
 from edgeaccel.pe.float_multiply import FloatMultiplier
 from edgeaccel.pe.pipeline import Pipelined
-from edgeaccel.vector.chunk import SHIFT_WIDTH
+from edgeaccel.vector.beat import NEGATIVE_ZERO
+from edgeaccel.vector.chunk import SHIFT_WIDTH, shifted
 from edgeaccel.vector.function import Reciprocal
 
-__all__ = ["SUM_TURN", "TurnGate", "ValueSum", "WeightSum", "shifted"]
+__all__ = ["SUM_TURN", "TurnGate", "ValueSum", "WeightSum"]
 
 SUM_CYCLES = 7  # of `_add_to_sums`: reading, shifting, adding
 SUM_TURN = SUM_CYCLES + 1  # from reading a sum until it can be read again
 
 
-def shifted(code, shift, first):
-    """Code of x * 2**-shift, zero if that or x is below 2**-126; -0, which added to y is y, for the first of a slot."""
-    fields = FP32.layout(code)
-    is_special = fields.exponent.all()
-    stays = ~first & (is_special | (fields.exponent > shift))
-    exponent = Mux(is_special, fields.exponent, fields.exponent - shift)[: FP32.exponent_width]
-    return Cat(Cat(fields.fraction, exponent) & stays.replicate(FP32.width - 1), fields.sign | first)
-
-
 def _add_to_sums(pipe, adder, depth, address, terms, shift, first):
-    """The sums at an address with `terms` added, which are also written back."""
+    """The sums at an address with `terms` added, which are also written back; of a slot's first, the terms alone."""
     m = pipe.m
     words = data.ArrayLayout(FP32.width, len(terms))
     m.submodules.sums = sums = Memory(shape=words, depth=depth, init=[], attrs=memory_attributes(depth))
@@ -43,7 +35,9 @@ def _add_to_sums(pipe, adder, depth, address, terms, shift, first):
     m.d.comb += read.addr.eq(address)
     pipe.carry(address=address)
     shift, first, terms = pipe.stage(shift=shift, first=first, term=terms)
-    before, terms = pipe.stage(before=[shifted(code, shift, first) for code in read.data], term=terms)
+    before, terms = pipe.stage(
+        before=[Mux(first, NEGATIVE_ZERO, shifted(code, shift)) for code in read.data], term=terms
+    )
     totals = []
     for n, (a, b) in enumerate(zip(before, terms, strict=True)):
         lane = pipe.branch(f"add{n}")

@@ -34,6 +34,7 @@ __all__ = [
     "power_beat",
     "scaled",
     "shift_between",
+    "shifted",
 ]
 
 MINUS_INFINITY = FP32.infinity | NEGATIVE_ZERO
@@ -146,6 +147,15 @@ def shift_between(pipe, earlier, later, adder):
         Mux(exponent >= SHIFT_WIDTH, (1 << SHIFT_WIDTH) - 1, top >> (SHIFT_WIDTH - 1 - exponent)[:3]),
     )
     return pipe.stage(shift=Mux(is_nan, 0, shift)[:SHIFT_WIDTH])
+
+
+def shifted(code, shift):
+    """Code of x * 2**-shift: a zero of its sign if that or x is below 2**-126; infinities and NaNs stay."""
+    fields = FP32.layout(code)
+    is_special = fields.exponent.all()
+    stays = is_special | (fields.exponent > shift)
+    exponent = Mux(is_special, fields.exponent, fields.exponent - shift)[: FP32.exponent_width]
+    return Cat(Cat(fields.fraction, exponent) & stays.replicate(FP32.width - 1), fields.sign)
 
 
 class ChunkMaximum(Pipelined):

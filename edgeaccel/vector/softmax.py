@@ -18,7 +18,15 @@ from edgeaccel.pe.float_add import FloatAdder
 from edgeaccel.pe.float_multiply import FloatMultiplier
 from edgeaccel.pe.pipeline import Pipelined
 from edgeaccel.vector.beat import NEGATIVE_ZERO, check_max_length
-from edgeaccel.vector.chunk import SHIFT_CYCLES, SHIFT_WIDTH, ScoreScaler, chunk_powers, power_beat, shift_between
+from edgeaccel.vector.chunk import (
+    SHIFT_CYCLES,
+    SHIFT_WIDTH,
+    ScoreScaler,
+    chunk_powers,
+    power_beat,
+    shift_between,
+    shifted,
+)
 from edgeaccel.vector.elementwise import Elementwise
 from edgeaccel.vector.function import Reciprocal
 from edgeaccel.vector.reduce import add_lanes, pair_beats, sum_levels
@@ -91,12 +99,7 @@ class SoftmaxSum(Pipelined):
         earlier, later = self._item(earlier), self._item(later)
         shift = earlier.shift + later.shift
         pipe.carry(shift=Mux(shift[-1], (1 << SHIFT_WIDTH) - 1, shift)[:SHIFT_WIDTH])
-        fields = FP32.layout(earlier.sum)
-        is_special = fields.exponent.all()
-        stays = is_special | (fields.exponent > later.shift)
-        exponent = Mux(is_special, fields.exponent, fields.exponent - later.shift)[: FP32.exponent_width]
-        shifted = Cat(fields.fraction, exponent) & stays.replicate(FP32.width - 1)
-        a, b = pipe.stage(a=Cat(shifted, fields.sign), b=later.sum)
+        a, b = pipe.stage(a=shifted(earlier.sum, later.shift), b=later.sum)
         return self._adder.inline(pipe, SimpleNamespace(a=a, b=b)), pipe.take("shift")
 
 
