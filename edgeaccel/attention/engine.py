@@ -126,6 +126,7 @@ class AttentionEngine(wiring.Component):
             loads.ready.eq(~weights.valid),
             engine.clear.eq(self.clear),
             attention.clear.eq(self.clear),
+            commands.clear.eq(self.clear),
             attention.appended.eq(writer.appended),
             writer.clear.eq(self.clear),
             self.feed_error.eq(engine.feed_error),

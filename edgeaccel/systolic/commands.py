@@ -101,6 +101,8 @@ class CommandChain(wiring.Component):
     i : stream of `port_request`
         `take` is at least 1.
     o : array of streams of commands, one for each group
+    clear : 1 bit
+        A pulse drops what is on its way.
     """
 
     def __init__(self, config, commands):
@@ -109,6 +111,7 @@ class CommandChain(wiring.Component):
             {
                 "i": In(stream.Signature(port_request(config))),
                 "o": Out(stream.Signature(commands)).array(config.groups),
+                "clear": In(1),
             }
         )
 
@@ -117,7 +120,7 @@ class CommandChain(wiring.Component):
         before = wiring.flipped(self.i)
         for n in range(self.config.groups):
             hop = CommandHop(self.config, self._commands)
-            m.submodules[f"hop{n}"] = repeated(platform, hop)
+            m.submodules[f"hop{n}"] = repeated(platform, hop, clear=self.clear)
             wiring.connect(m, before, hop.i)
             wiring.connect(m, hop.o_commands, wiring.flipped(self.o[n]))
             before = hop.o
