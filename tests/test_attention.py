@@ -329,9 +329,7 @@ def test_freed_in_use(engine, is_append):
     )
 
 
-# Cleared in cycle 320, between the first sums and the first vector, the next command's vectors have a wrong factor.
-CLEARED_WRONG = pytest.param(64, 320, marks=pytest.mark.xfail(strict=True, reason="a known defect of clear"))
-CLEARED = [(65, 300), *((64, cycle) for cycle in (140, 170, 200, 230, 260, 290, 350)), CLEARED_WRONG]
+CLEARED = [(65, 300), *((64, cycle) for cycle in range(140, 380, 30))]
 
 
 @pytest.mark.parametrize(("count", "cycle"), CLEARED)

@@ -161,7 +161,7 @@ class ValueAccumulator(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         for n, row in enumerate(self.rows):
-            m.submodules[f"row{n}"] = repeated(platform, row, key=tuple(self._settings.items()))
+            m.submodules[f"row{n}"] = repeated(platform, row, key=tuple(self._settings.items()), clear=self.clear)
         shifts = self._take_chunks(m)
         beats, elements = self._cut(m)
         self._enter(m, beats, elements, shifts)
