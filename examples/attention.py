@@ -26,8 +26,8 @@ HEADS, RATIO, HEAD_DIM = 2, 2, 16
 
 def decode_tokens(engine, format, n_tokens, *, seed=0):
     """(error of the mean magnitude, cycles from the first command to the last result) of decoding some tokens."""
-    from sim.attention import Appended, Asked, Sequence, simulate
-    from sim.memory import HBM2
+    from edgeaccel.sim.attention import Appended, Asked, Sequence, simulate
+    from edgeaccel.sim.memory import HBM2
 
     config, rng = engine.config, np.random.default_rng(seed)
     keys, values = rng.standard_normal((2, HEADS, n_tokens, HEAD_DIM))

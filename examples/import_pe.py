@@ -86,7 +86,7 @@ class DotProduct(wiring.Component):
 
 def multiply(matrix, vector, *, engine="verilated", lanes=128, block=128):
     """Multiply an INT8-quantised matrix by a vector on the simulated design: (products, float64 reference, cycles)."""
-    from sim.bench import run
+    from edgeaccel.sim.bench import run
 
     design = DotProduct(lanes=lanes, block=block)
     inputs = FORMATS["int8"].inputs_per_word(lanes)

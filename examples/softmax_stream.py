@@ -60,7 +60,7 @@ def attend(queries, keys, values, *, engine="verilated", lanes=4, chunk=64):
     `queries` are [queries, dimensions], `keys` and `values` [positions, dimensions]. `cycles` are those in which the
     beats of scores are taken and those of powers leave.
     """
-    from sim.bench import run
+    from edgeaccel.sim.bench import run
 
     n_queries, dimensions = queries.shape
     n_positions = len(keys)

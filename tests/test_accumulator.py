@@ -6,7 +6,7 @@ import pytest
 from edgeaccel.golden import pe as golden
 from edgeaccel.golden.timing import Pattern, pipeline_cycles
 from edgeaccel.pe.accumulator import Accumulator
-from sim.bench import random_stalls, run
+from edgeaccel.sim.bench import random_stalls, run
 
 
 def check(engine, seed, *, channels, depth, n_terms, stalled=True):

@@ -8,7 +8,7 @@ from edgeaccel.golden import pe as golden
 from edgeaccel.golden.timing import Pattern
 from edgeaccel.pe.align import BlockAligner
 from edgeaccel.pe.float import BF16, FP16, FP32
-from sim.bench import random_stalls, run
+from edgeaccel.sim.bench import random_stalls, run
 
 DTYPES = {"fp16": (FP16, np.float16), "bf16": (BF16, ml_dtypes.bfloat16), "fp32": (FP32, np.float32)}
 

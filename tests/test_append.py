@@ -21,12 +21,12 @@ from edgeaccel.golden.append import Append, append, append_cycles, refusal
 from edgeaccel.golden.quantise import quantise
 from edgeaccel.golden.scatter import apply
 from edgeaccel.golden.timing import Pattern
+from edgeaccel.sim import system
+from edgeaccel.sim.bench import BUILD, ROOT
+from edgeaccel.sim.memory import HBM2, IDEAL, MemoryModel
+from edgeaccel.sim.vectors import codes, generator
 from edgeaccel.verilated import lint
 from edgeaccel.verilog import emit
-from sim import system
-from sim.bench import BUILD, ROOT
-from sim.memory import HBM2, IDEAL, MemoryModel
-from sim.vectors import codes, generator
 
 PORT_BYTES = 1 << 18
 CONFIGS = {
@@ -631,7 +631,7 @@ def test_clear(bench, seed):
 
 @pytest.mark.slow
 def test_cocotb():
-    """The public AXI memory instead of ours: `sim.cocotb_append`."""
+    """The public AXI memory instead of ours: `edgeaccel.sim.cocotb_append`."""
     seed = 590
     print(f"seed {seed}")
     (BUILD / "cocotb").mkdir(parents=True, exist_ok=True)
@@ -641,9 +641,9 @@ def test_cocotb():
         command = [
             sys.executable,
             "-m",
-            "sim.cocotb_runner",
+            "edgeaccel.sim.cocotb_runner",
             folder,
-            "sim.cocotb_append",
+            "edgeaccel.sim.cocotb_append",
             "+config=tiny",
             f"+seed={seed}",
         ]

@@ -8,9 +8,9 @@ from edgeaccel.formats import FORMATS
 from edgeaccel.golden import array as golden
 from edgeaccel.golden.pe import align
 from edgeaccel.quantise import quantise
+from edgeaccel.sim.bench import random_stalls, run
 from edgeaccel.systolic import GroupArray
 from edgeaccel.tiles import pack
-from sim.bench import random_stalls, run
 
 ALL = tuple(FORMATS)
 

@@ -15,10 +15,10 @@ from edgeaccel.golden import attention as golden
 from edgeaccel.golden.float import encode
 from edgeaccel.golden.softmax import LOG2_E
 from edgeaccel.golden.units import Attend
-from sim.attention import Appended, Asked, Sequence, beats, columns, loads, random_codes, simulate, view_of
-from sim.bench import random_stalls
-from sim.memory import DDR4_2400, HBM2, IDEAL
-from sim.system import Memory, run
+from edgeaccel.sim.attention import Appended, Asked, Sequence, beats, columns, loads, random_codes, simulate, view_of
+from edgeaccel.sim.bench import random_stalls
+from edgeaccel.sim.memory import DDR4_2400, HBM2, IDEAL
+from edgeaccel.sim.system import Memory, run
 
 CONFIG = preset("tiny", buffer_inputs=32768)
 MEMORY = replace(IDEAL, data_width=CONFIG.port_data_width)

@@ -17,8 +17,8 @@ from edgeaccel.config import preset
 from edgeaccel.golden import units as golden
 from edgeaccel.golden.timing import Pattern
 from edgeaccel.memory.command import Widths
-from sim.bench import random_stalls
-from sim.system import run
+from edgeaccel.sim.bench import random_stalls
+from edgeaccel.sim.system import run
 
 STREAMS = ("operators", "requests", "routes", "scores", "scales", "values")
 CODES = {"int4": 0, "int8": 1, "int16": 2}

@@ -9,8 +9,8 @@ from edgeaccel.attention.rows import RowSerialiser
 from edgeaccel.config import preset
 from edgeaccel.golden import rows as golden
 from edgeaccel.golden import vector as golden_vector
-from sim.bench import random_stalls, run
-from sim.vectors import generator, patterns, random_codes, random_lengths
+from edgeaccel.sim.bench import random_stalls, run
+from edgeaccel.sim.vectors import generator, patterns, random_codes, random_lengths
 
 FIELDS = {"tag": 7, "slot": range(5)}
 

@@ -11,8 +11,8 @@ from edgeaccel.golden import softmax
 from edgeaccel.golden.float import decode
 from edgeaccel.golden.scores import scores_cycles, weights
 from edgeaccel.golden.timing import Pattern
-from sim.bench import random_stalls, run
-from sim.vectors import codes, generator
+from edgeaccel.sim.bench import random_stalls, run
+from edgeaccel.sim.vectors import codes, generator
 
 SCALES = np.array([0, 0x8000, 0x7C00, 0xFC00, 0x7E00, 0xFFFF, 0x0001, 0x7BFF], np.uint16)  # zeros, infinities, NaNs ...
 

@@ -11,8 +11,8 @@ from edgeaccel.golden import values as golden
 from edgeaccel.golden.array import result_beats
 from edgeaccel.golden.float import decode
 from edgeaccel.golden.timing import Pattern
-from sim.bench import random_stalls, run
-from sim.vectors import codes, generator, random_codes
+from edgeaccel.sim.bench import random_stalls, run
+from edgeaccel.sim.vectors import codes, generator, random_codes
 
 AHEAD = 6
 CHANNELS = (1, 8, 10, 64, 80, 128, 256)

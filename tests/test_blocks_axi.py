@@ -12,8 +12,8 @@ from amaranth.lib.wiring import Out
 
 from edgeaccel.memory.reader import BlockReader
 from edgeaccel.memory.writer import BlockWriter
+from edgeaccel.sim.bench import BUILD, ROOT
 from edgeaccel.verilog import emit
-from sim.bench import BUILD, ROOT
 
 pytestmark = pytest.mark.slow
 
@@ -45,6 +45,13 @@ def test_cocotb(data_width, stream_bytes):
         with open(f"{folder}/dut.v", "w") as file:
             file.write(emit(Movers(**parameters), "dut"))
         arguments = [f"+parameters={json.dumps(parameters, separators=(',', ':'))}", f"+seed={seed}"]
-        command = [sys.executable, "-m", "sim.cocotb_runner", folder, "sim.cocotb_blocks", *arguments]
+        command = [
+            sys.executable,
+            "-m",
+            "edgeaccel.sim.cocotb_runner",
+            folder,
+            "edgeaccel.sim.cocotb_blocks",
+            *arguments,
+        ]
         bench = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert not bench.returncode, f"{bench.stdout[-6000:]}{bench.stderr[-3000:]}"

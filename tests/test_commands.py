@@ -6,8 +6,8 @@ import pytest
 from edgeaccel.config import preset
 from edgeaccel.golden import commands as golden
 from edgeaccel.memory.command import Widths
+from edgeaccel.sim.bench import random_stalls, run
 from edgeaccel.systolic import CommandChain
-from sim.bench import random_stalls, run
 
 COMMANDS = Widths(address=64, beat=128, word=128, beats_per_burst=16, n_events=4).commands
 

@@ -15,11 +15,11 @@ from edgeaccel.golden.feed import Operator
 from edgeaccel.memory.axi import Response
 from edgeaccel.memory.command import ErrorCode
 from edgeaccel.quantise import quantise
+from edgeaccel.sim.bench import StreamError, random_stalls
+from edgeaccel.sim.memory import HBM2, IDEAL, Channel
+from edgeaccel.sim.system import Memory, run
 from edgeaccel.systolic import MatrixEngine
 from edgeaccel.tiles import pack
-from sim.bench import StreamError, random_stalls
-from sim.memory import HBM2, IDEAL, Channel
-from sim.system import Memory, run
 
 ALL = tuple(FORMATS)
 BASE = 1 << 32

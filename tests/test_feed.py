@@ -11,10 +11,10 @@ from edgeaccel.config import preset
 from edgeaccel.formats import FORMATS
 from edgeaccel.golden import feed as golden
 from edgeaccel.golden.feed import Operator
+from edgeaccel.sim.bench import random_stalls
+from edgeaccel.sim.system import run
 from edgeaccel.systolic import ActivationFeed
 from edgeaccel.systolic.operator import FeedErrorCode
-from sim.bench import random_stalls
-from sim.system import run
 
 ALL = tuple(FORMATS)
 TYPES = {"fp16": np.float16, "bf16": ml_dtypes.bfloat16, "fp32": np.float32}

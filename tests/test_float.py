@@ -11,8 +11,8 @@ from edgeaccel.pe.float_add import FloatAdder
 from edgeaccel.pe.float_convert import FloatConverter, IntToFloat
 from edgeaccel.pe.float_multiply import FloatMultiplier
 from edgeaccel.pe.scaler import Scaler
+from edgeaccel.sim.bench import random_stalls, run
 from edgeaccel.verilog import emit
-from sim.bench import random_stalls, run
 
 # NumPy and ml_dtypes warn of the infinities and NaNs that are part of the tests.
 pytestmark = pytest.mark.filterwarnings("ignore:.*encountered:RuntimeWarning")

@@ -15,12 +15,12 @@ from edgeaccel.golden import function as golden
 from edgeaccel.golden.timing import Pattern, pipeline_cycles
 from edgeaccel.pe.float import FP32
 from edgeaccel.pe.pipeline import Pipelined
+from edgeaccel.sim.bench import random_stalls, run
 from edgeaccel.vector.choice import Function
 from edgeaccel.vector.function import FunctionUnit, Reciprocal, SiLU
 from edgeaccel.vector.table import Table
 from edgeaccel.verilated import lint
 from edgeaccel.verilog import emit
-from sim.bench import random_stalls, run
 
 # NumPy warns of the infinities and NaNs that are part of the tests.
 pytestmark = pytest.mark.filterwarnings("ignore:.*encountered:RuntimeWarning")

@@ -10,7 +10,7 @@ from edgeaccel.golden.timing import Pattern, pipeline_cycles
 from edgeaccel.pe.digit import DigitDecoder, FormatCode
 from edgeaccel.pe.group import GroupDatapath
 from edgeaccel.pe.lane import MANTISSA_BITS, LanePair
-from sim.bench import random_stalls, run
+from edgeaccel.sim.bench import random_stalls, run
 
 ALL = tuple(FORMATS)
 

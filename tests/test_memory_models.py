@@ -13,11 +13,11 @@ from cocotb.clock import Clock
 from cocotb.triggers import RisingEdge
 
 from edgeaccel.memory import TileStreamer
+from edgeaccel.sim.bench import BUILD, ROOT
+from edgeaccel.sim.cocotb_memory import AxiMemory, pauses
+from edgeaccel.sim.memory import DDR4_2400, HBM2, IDEAL, Access, MemoryModel
+from edgeaccel.sim.system import Memory, build, run
 from edgeaccel.verilog import emit
-from sim.bench import BUILD, ROOT
-from sim.cocotb_memory import AxiMemory, pauses
-from sim.memory import DDR4_2400, HBM2, IDEAL, Access, MemoryModel
-from sim.system import Memory, build, run
 
 MODELS = (IDEAL, HBM2, DDR4_2400)
 GB = 1e9
@@ -251,7 +251,7 @@ def test_cocotb_is_nearly_the_same():
     with tempfile.TemporaryDirectory(dir=BUILD / "cocotb", prefix="memory-") as folder:
         with open(f"{folder}/dut.v", "w") as file:
             file.write(emit(component, "dut"))
-        command = [sys.executable, "-m", "sim.cocotb_runner", folder, "tests.test_memory_models"]
+        command = [sys.executable, "-m", "edgeaccel.sim.cocotb_runner", folder, "tests.test_memory_models"]
         bench = subprocess.run([*command, f"+results={folder}/results.npz"], cwd=ROOT, capture_output=True, text=True)
         assert not bench.returncode, f"{bench.stdout[-6000:]}{bench.stderr[-3000:]}"
         with np.load(f"{folder}/results.npz") as results:

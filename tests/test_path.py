@@ -19,11 +19,11 @@ from edgeaccel.golden import vector as golden_vector
 from edgeaccel.golden.array import array_cycles, result_beats
 from edgeaccel.golden.path import cut, path_cycles
 from edgeaccel.golden.timing import Pattern
+from edgeaccel.sim.bench import random_stalls, run
+from edgeaccel.sim.vectors import codes, generator, random_codes, random_lengths
 from edgeaccel.systolic import GroupArray
 from edgeaccel.vector import Function, FunctionUnit, ResultPath
 from edgeaccel.vector.path import ResultCutter
-from sim.bench import random_stalls, run
-from sim.vectors import codes, generator, random_codes, random_lengths
 
 
 class ArrayPath(wiring.Component):

@@ -14,7 +14,7 @@ from edgeaccel.golden.engine import engine_cycles, port_commands, port_words
 from edgeaccel.golden.feed import Operator
 from edgeaccel.perf.attention import predict as predict_attention
 from edgeaccel.perf.matrix import PortMemory, predict
-from sim.memory import HBM2, IDEAL, Channel
+from edgeaccel.sim.memory import HBM2, IDEAL, Channel
 
 
 def operators_of(config, shapes):

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from edgeaccel.memory import buffer, issuer, port, reserve, streamer, tracker, width
-from sim.streamer_proof import PROPERTIES, sby_script
+from edgeaccel.sim.streamer_proof import PROPERTIES, sby_script
 
 # Enough to fill the buffer and go round it: 5 cycles to the first address, 2 beats a word, 3 rows, 3 cycles to leave.
 DEPTH = 20

@@ -10,10 +10,10 @@ from edgeaccel.memory.block import BlockErrorCode
 from edgeaccel.memory.command import ErrorCode as StreamerErrorCode
 from edgeaccel.memory.reader import BlockReader
 from edgeaccel.memory.writer import BlockWriter
+from edgeaccel.sim.block_bench import Phase, WriteMemory, run_reader, run_writer
+from edgeaccel.sim.streamer_bench import ReadMemory
 from edgeaccel.verilated import lint
 from edgeaccel.verilog import emit
-from sim.block_bench import Phase, WriteMemory, run_reader, run_writer
-from sim.streamer_bench import ReadMemory
 
 pytestmark = pytest.mark.slow
 

@@ -7,7 +7,7 @@ from edgeaccel.golden import float as golden_float
 from edgeaccel.golden.pe import scaled_accumulator_latency
 from edgeaccel.golden.timing import Pattern, pipeline_cycles
 from edgeaccel.pe import ScaledAccumulator
-from sim.bench import random_stalls, run
+from edgeaccel.sim.bench import random_stalls, run
 
 CHANNELS, ROWS, SUM_WIDTH = 8, 3, 30
 

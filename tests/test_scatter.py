@@ -11,18 +11,18 @@ from edgeaccel.golden.elastic import Move, Source, run
 from edgeaccel.golden.scatter import Item, Scatter, apply, merged
 from edgeaccel.golden.timing import Pattern
 from edgeaccel.memory.scatter import InFlight, ScatterError, ScatterWriter
+from edgeaccel.sim import system
+from edgeaccel.sim.memory import HBM2, IDEAL, MemoryModel
+from edgeaccel.sim.vectors import generator
 from edgeaccel.verilated import lint
 from edgeaccel.verilog import emit
-from sim import system
-from sim.memory import HBM2, IDEAL, MemoryModel
-from sim.vectors import generator
 
 MEMORY_BYTES = 1 << 14
 CHANNELS = ("ar", "r", "aw", "w", "b")
 
 
 def _item(n_bytes):
-    """`scatter_item` in parts that `sim.payload` takes."""
+    """`scatter_item` in parts that `edgeaccel.sim.payload` takes."""
     parts = {"data": data.ArrayLayout(8, n_bytes), "nibbles": data.ArrayLayout(1, 2 * n_bytes)}
     return data.StructLayout({"address": 64, **parts, "last": 1})
 

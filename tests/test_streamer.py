@@ -10,9 +10,9 @@ from edgeaccel.formats import FORMATS
 from edgeaccel.golden.memory import BOUNDARY_BYTES, Command, Error, Streamer, bursts
 from edgeaccel.golden.timing import Pattern
 from edgeaccel.memory import TileStreamer, axi
+from edgeaccel.sim.streamer_bench import Phase, ReadMemory, run
 from edgeaccel.verilated import lint
 from edgeaccel.verilog import describe_ports, emit
-from sim.streamer_bench import Phase, ReadMemory, run
 
 SMALL = {"buffer_words": 64, "burst_beats": 8, "outstanding": 4, "queue": 3}
 MEMORY_BYTES = 1 << 16

@@ -8,8 +8,8 @@ import tempfile
 import pytest
 
 from edgeaccel.memory import TileStreamer
+from edgeaccel.sim.bench import BUILD, ROOT
 from edgeaccel.verilog import emit
-from sim.bench import BUILD, ROOT
 
 pytestmark = pytest.mark.slow
 
@@ -47,6 +47,13 @@ def test_cocotb(data_width, word_width, port_domain):
         with open(f"{folder}/dut.v", "w") as file:
             file.write(emit(TileStreamer(**parameters), "dut"))
         arguments = [f"+parameters={json.dumps(parameters, separators=(',', ':'))}", f"+seed={seed}"]
-        command = [sys.executable, "-m", "sim.cocotb_runner", folder, "sim.cocotb_streamer", *arguments]
+        command = [
+            sys.executable,
+            "-m",
+            "edgeaccel.sim.cocotb_runner",
+            folder,
+            "edgeaccel.sim.cocotb_streamer",
+            *arguments,
+        ]
         bench = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert not bench.returncode, f"{bench.stdout[-6000:]}{bench.stderr[-3000:]}"

@@ -13,9 +13,9 @@ from edgeaccel.golden.memory import Command, Streamer
 from edgeaccel.golden.timing import Pattern
 from edgeaccel.memory import TileStreamer, axi
 from edgeaccel.pe.digit import FormatCode
-from sim.bench import StreamError
-from sim.memory import HBM2, IDEAL, Access, Channel, MemoryModel
-from sim.system import Memory, run
+from edgeaccel.sim.bench import StreamError
+from edgeaccel.sim.memory import HBM2, IDEAL, Access, Channel, MemoryModel
+from edgeaccel.sim.system import Memory, run
 
 BEAT = 8
 MEMORY_BYTES = 1 << 14

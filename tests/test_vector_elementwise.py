@@ -7,6 +7,8 @@ from edgeaccel.golden import float as golden_float
 from edgeaccel.golden import function
 from edgeaccel.golden import vector as golden
 from edgeaccel.pe.float import BF16, FP16, FP32
+from edgeaccel.sim.bench import random_stalls, run
+from edgeaccel.sim.vectors import assert_pipeline, codes, generator, random_codes, traffic
 from edgeaccel.vector.beat import check_length
 from edgeaccel.vector.choice import Function
 from edgeaccel.vector.elementwise import (
@@ -18,8 +20,6 @@ from edgeaccel.vector.elementwise import (
     VectorMultiplier,
     VectorScaler,
 )
-from sim.bench import random_stalls, run
-from sim.vectors import assert_pipeline, codes, generator, random_codes, traffic
 
 MAX_LENGTH = 64
 

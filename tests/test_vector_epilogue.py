@@ -10,10 +10,10 @@ from edgeaccel.golden import norm as golden_norm
 from edgeaccel.golden import rotary as golden_rotary
 from edgeaccel.golden import vector as golden_vector
 from edgeaccel.golden.timing import Pattern
+from edgeaccel.sim.bench import random_stalls, run
+from edgeaccel.sim.vectors import codes, generator, random_codes, random_lengths
 from edgeaccel.vector.choice import Function
 from edgeaccel.vector.epilogue import Epilogue
-from sim.bench import random_stalls, run
-from sim.vectors import codes, generator, random_codes, random_lengths
 
 FUNCTIONS = ("silu", "gelu")
 EPSILON = int(codes(1e-5))

@@ -8,9 +8,9 @@ import pytest
 from edgeaccel.golden import norm as golden
 from edgeaccel.golden.float import decode
 from edgeaccel.golden.two_pass import two_pass
+from edgeaccel.sim.bench import random_stalls, run
+from edgeaccel.sim.vectors import assert_pipeline, codes, generator, patterns, random_codes, traffic
 from edgeaccel.vector.norm import Norm, NormApplier, NormStatistics
-from sim.bench import random_stalls, run
-from sim.vectors import assert_pipeline, codes, generator, patterns, random_codes, traffic
 
 EPSILON = int(codes(1e-5))
 

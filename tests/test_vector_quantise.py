@@ -8,9 +8,9 @@ from edgeaccel.golden import quantise as golden
 from edgeaccel.golden import vector as golden_vector
 from edgeaccel.golden.two_pass import two_pass
 from edgeaccel.quantise import quantise
+from edgeaccel.sim.bench import random_stalls, run
+from edgeaccel.sim.vectors import codes, generator, patterns, random_codes, random_lengths
 from edgeaccel.vector.quantise import KVQuantiser, ScaleFinder
-from sim.bench import random_stalls, run
-from sim.vectors import codes, generator, patterns, random_codes, random_lengths
 
 NAMES = ("int4", "int8", "int16")
 

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from edgeaccel.golden import vector as golden
+from edgeaccel.sim.bench import random_stalls, run
+from edgeaccel.sim.vectors import assert_pipeline, codes, generator, traffic
 from edgeaccel.vector.reduce import VectorMaximum, VectorSum
 from edgeaccel.vector.topk import TopK
-from sim.bench import random_stalls, run
-from sim.vectors import assert_pipeline, codes, generator, traffic
 
 NAN = 0x7FC00000
 

@@ -8,9 +8,9 @@ import pytest
 from edgeaccel.golden import rotary as golden
 from edgeaccel.golden import vector as golden_vector
 from edgeaccel.golden.float import decode
+from edgeaccel.sim.bench import random_stalls, run
+from edgeaccel.sim.vectors import codes, generator, patterns, random_codes, random_lengths
 from edgeaccel.vector.rotary import Rotary, check_positions, check_rotation
-from sim.bench import random_stalls, run
-from sim.vectors import codes, generator, patterns, random_codes, random_lengths
 
 
 def heads(rng, n_heads, *, lanes, max_length, half=None):

@@ -9,10 +9,10 @@ import pytest
 
 from edgeaccel.golden import softmax as golden
 from edgeaccel.golden.float import decode
+from edgeaccel.sim.bench import random_stalls, run
+from edgeaccel.sim.vectors import codes, generator, patterns, traffic
 from edgeaccel.vector.chunk import ScoreScaler
 from edgeaccel.vector.softmax import OnlineSoftmax, Softmax, SoftmaxSum
-from sim.bench import random_stalls, run
-from sim.vectors import codes, generator, patterns, traffic
 
 LOG2_E = codes(golden.LOG2_E)
 NAN = 0x7FC00000

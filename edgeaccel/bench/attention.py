@@ -47,7 +47,7 @@ def random_pages(layout, count, *, seed=0):
 
 def simulate(config, engine, model, layout, command, pages, *, seed=0, **settings):
     """Decode one layer's attention on the emitted engine, results held to the golden attention: a `SystemRun`."""
-    from sim import attention as bench  # the bench of this repository
+    from edgeaccel.sim import attention as bench  # the bench of this repository
 
     rng = np.random.default_rng(seed)
     context = command.count
@@ -133,7 +133,7 @@ def append_records(config, model):
 
 def measure(progress):
     """All records."""
-    from sim.memory import HBM2  # the bench of this repository
+    from edgeaccel.sim.memory import HBM2  # the bench of this repository
 
     config = preset("vcu128")
     engine = AttentionEngine(config, port_bytes=PORT_BYTES)

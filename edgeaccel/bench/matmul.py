@@ -65,18 +65,18 @@ def random_tiles(rng, config, operator):
 
 
 def simulate(config, format, model, *, operators=None, seed=0, optimise="-O3 -march=native"):
-    """Run operators on the emitted engine, results held to the golden engine's: a `sim.system.SystemRun`.
+    """Run operators on the emitted engine, results held to the golden engine's: a `edgeaccel.sim.system.SystemRun`.
 
     Parameters
     ----------
     config : Config
     format : str
-    model : sim.memory.MemoryModel
+    model : edgeaccel.sim.memory.MemoryModel
         Of each port's memory.
     operators : list of Operator
         `llama2_7b` by default.
     """
-    from sim.system import Memory, run  # the bench of this repository
+    from edgeaccel.sim.system import Memory, run  # the bench of this repository
 
     rng = np.random.default_rng(seed)
     engine = MatrixEngine(config)
@@ -141,7 +141,7 @@ def _columns(config, items, **others):
 
 def measure(progress):
     """All records."""
-    from sim.memory import DDR4_2400, HBM2, IDEAL  # the bench of this repository
+    from edgeaccel.sim.memory import DDR4_2400, HBM2, IDEAL  # the bench of this repository
 
     steps = progress.add_task("matmul", total=8)
     vcu128, vu9p = preset("vcu128"), preset("vu9p", rows=1)
@@ -230,7 +230,7 @@ def _code_words(config):
 
 def plot(records, axes):
     """The pipeline filling: words that each group takes, cycle by cycle, from the first address on."""
-    from sim.memory import HBM2, Channel
+    from edgeaccel.sim.memory import HBM2, Channel
 
     config = preset("vcu128")
     operators = [Operator(format="int4", inputs=2048, channel_tiles=config.groups)]

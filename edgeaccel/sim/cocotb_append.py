@@ -1,4 +1,4 @@
-"""Tests of the KV-cache writer's Verilog against `cocotbext-axi`'s memory, for `sim.cocotb_runner`.
+"""Tests of the KV-cache writer's Verilog against `cocotbext-axi`'s memory, for `edgeaccel.sim.cocotb_runner`.
 
 Plus-arguments: `config`, the name of a preset, and `seed`.
 """

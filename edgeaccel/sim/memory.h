@@ -1,4 +1,4 @@
-// Timing of a memory behind an AXI port: `Channel` and `MemoryModel` of sim/memory.py, which says what it means.
+// Timing of a memory behind an AXI port: `Channel` and `MemoryModel` of edgeaccel/sim/memory.py, which says what it means.
 
 #include <algorithm>
 #include <cstdint>

@@ -9,7 +9,7 @@ from edgeaccel.golden import append as golden_append
 from edgeaccel.golden import attention as golden
 from edgeaccel.golden.quantise import quantise
 from edgeaccel.golden.units import Attend
-from sim.system import Memory, run
+from edgeaccel.sim.system import Memory, run
 
 __all__ = ["Appended", "Asked", "Sequence", "beats", "columns", "loads", "random_codes", "simulate", "view_of"]
 
@@ -84,7 +84,7 @@ def random_codes(rng, layout, n_positions):
 
 
 def view_of(sequence, **place):
-    """A sequence's cache view as `sim.payload.encode` takes it; `place` is for `CacheLayout.view`."""
+    """A sequence's cache view as `edgeaccel.sim.payload.encode` takes it; `place` is for `CacheLayout.view`."""
     view = sequence.layout.view(table=sequence.table, pages=len(sequence.pages), **place)
     return view | {"format": CODES[view["format"]]}
 
@@ -164,7 +164,7 @@ def loads(config, queries, command):
 
 
 def columns(items):
-    """Dicts, nested perhaps, as a dict of arrays: what `sim.payload.encode` takes."""
+    """Dicts, nested perhaps, as a dict of arrays: what `edgeaccel.sim.payload.encode` takes."""
     return {
         name: columns([item[name] for item in items])
         if isinstance(items[0][name], dict)
@@ -190,7 +190,7 @@ def simulate(engine, model, steps, *, n_pages, rng, base=0, stalls=None, check=T
     Parameters
     ----------
     engine : AttentionEngine
-    model : sim.memory.MemoryModel
+    model : edgeaccel.sim.memory.MemoryModel
         Of each port's memory.
     steps : list of Appended and Asked
         An `Asked` waits for all that was appended before. The queries of all must find room in the buffer together.

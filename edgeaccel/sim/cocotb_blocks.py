@@ -1,4 +1,4 @@
-"""Tests of the block movers' Verilog against `cocotbext-axi`'s memory, for `sim.cocotb_runner`.
+"""Tests of the block movers' Verilog against `cocotbext-axi`'s memory, for `edgeaccel.sim.cocotb_runner`.
 
 The device has a reader and a writer, which share the memory. Plus-arguments: `parameters`, a JSON object of the movers'
 parameters, and `seed`.

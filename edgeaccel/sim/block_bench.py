@@ -15,7 +15,7 @@ from edgeaccel.golden.memory import BOUNDARY_BYTES, Error
 from edgeaccel.golden.timing import Pattern
 from edgeaccel.memory import axi
 from edgeaccel.memory.block import BlockErrorCode
-from sim.bench import StreamError
+from edgeaccel.sim.bench import StreamError
 
 __all__ = ["Phase", "Run", "WriteMemory", "run_reader", "run_writer"]
 
@@ -164,7 +164,7 @@ def run_reader(reader, phases, memory, *, stalls=None):
     ----------
     reader : BlockReader
     phases : list of Phase
-    memory : sim.streamer_bench.ReadMemory
+    memory : edgeaccel.sim.streamer_bench.ReadMemory
     stalls : dict of str to Pattern
         Of `commands` and `stream`.
 

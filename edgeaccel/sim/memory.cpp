@@ -1,4 +1,4 @@
-// A memory on the pins of an AXI4 master, with the timing of sim/memory.h, which stands in front of this file.
+// A memory on the pins of an AXI4 master, with the timing of edgeaccel/sim/memory.h, which stands in front of this file.
 //
 // A write is seen by the reads that are asked for after its answer was taken, and not before: AXI promises no more.
 

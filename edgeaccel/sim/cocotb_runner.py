@@ -1,6 +1,6 @@
 """Compile a design with Verilator for cocotb and run a test module on it.
 
-    python -m sim.cocotb_runner FOLDER [MODULE [+ARGUMENT ...]]
+    python -m edgeaccel.sim.cocotb_runner FOLDER [MODULE [+ARGUMENT ...]]
 
 FOLDER holds `dut.v` with the module `dut`. MODULE is `sim.cocotb_streams` if not given, which takes `traffic.npz` from
 FOLDER and leaves `results.npz` there; the arguments are what it finds in `cocotb.plusargs`. The exit status is 1 if one
@@ -13,8 +13,8 @@ from pathlib import Path
 
 from cocotb_tools.runner import get_results, get_runner
 
+from edgeaccel.sim.libpython import shared_libpython
 from edgeaccel.verilated import LINT_WAIVERS, verilator_root
-from sim.libpython import shared_libpython
 
 # Settings that the makefile fragment of the `verilator` package leaves empty.
 MAKE_SETTINGS = (
@@ -27,7 +27,7 @@ WAIVERS = [*LINT_WAIVERS, "UNOPTFLAT"]
 
 def main():
     folder = Path(sys.argv[1]).resolve()
-    module = sys.argv[2] if len(sys.argv) > 2 else "sim.cocotb_streams"
+    module = sys.argv[2] if len(sys.argv) > 2 else "edgeaccel.sim.cocotb_streams"
     os.environ["PATH"] = f"{_verilator_on_path(folder)}{os.pathsep}{os.environ['PATH']}"
     os.environ["VERILATOR_ROOT"] = str(verilator_root())
     os.environ["MAKEFLAGS"] = MAKE_SETTINGS

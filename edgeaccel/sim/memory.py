@@ -19,7 +19,7 @@ The JEDEC standards and PG150 were not at hand when the named models were writte
 them, and want checking before a decision hangs on one. The sustained bandwidths do not: tests hold those to what Shuhai
 measured on boards.
 
-`Channel` says this cycle by cycle; `sim/memory.h` is the same in C++, and equal to it beat for beat.
+`Channel` says this cycle by cycle; `edgeaccel/sim/memory.h` is the same in C++, and equal to it beat for beat.
 """
 
 import ctypes
@@ -200,7 +200,7 @@ class MemoryModel:
                 cycle += 1
 
     def to_c(self):
-        """The model as the structure `Model` of sim/memory.h."""
+        """The model as the structure `Model` of edgeaccel/sim/memory.h."""
         return CModel(
             self.beat_bytes,
             self.read_hit,
@@ -223,7 +223,7 @@ class MemoryModel:
 
 
 class CModel(ctypes.Structure):
-    """`Model` of sim/memory.h."""
+    """`Model` of edgeaccel/sim/memory.h."""
 
     _fields_ = (
         ("beat_bytes", ctypes.c_int64),

@@ -1,4 +1,4 @@
-"""Tests of the tile streamer's Verilog against `cocotbext-axi`'s memory, for `sim.cocotb_runner`.
+"""Tests of the tile streamer's Verilog against `cocotbext-axi`'s memory, for `edgeaccel.sim.cocotb_runner`.
 
 Plus-arguments: `parameters`, a JSON object of the streamer's parameters, and `seed`.
 """

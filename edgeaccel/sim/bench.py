@@ -21,14 +21,15 @@ from amaranth.hdl import Shape
 from amaranth.sim import Simulator
 
 from edgeaccel.golden.timing import Pattern
+from edgeaccel.sim.payload import decode, encode, row_bytes
 from edgeaccel.verilated import build_library
 from edgeaccel.verilog import emit, find_stream, stream_members
-from sim.payload import decode, encode, row_bytes
 
 __all__ = ["ENGINES", "Run", "StreamError", "random_stalls", "run"]
 
-ROOT = Path(__file__).parent.parent
-BUILD = ROOT / "build"
+SOURCE = Path(__file__).parent
+ROOT = SOURCE.parent.parent
+BUILD = Path("build").absolute()
 EXTRA_CYCLES = 50
 
 
@@ -65,7 +66,7 @@ def run(component, engine, inputs, n_results, *, stalls=None, max_cycles=None):
     engine : str
         One of `ENGINES`.
     inputs : dict
-        For each input stream its items, as `sim.payload.encode` takes them.
+        For each input stream its items, as `edgeaccel.sim.payload.encode` takes them.
     n_results : int or dict
         Items expected from the output streams.
     stalls : dict of str to bool array
@@ -223,7 +224,7 @@ def _run_verilated(component, sources, sinks, rows, patterns, cycles, max_cycles
         f"#define {kind}(X) {' '.join(f'X({_in_cpp(name)})' for name in names)}\n"
         for kind, names in (("INPUTS", sources), ("OUTPUTS", sinks))
     )
-    harness += (ROOT / "sim/streams.cpp").read_text()
+    harness += (SOURCE / "streams.cpp").read_text()
     library = ctypes.CDLL(build_library(_verilog(component), "dut", harness, BUILD / "verilated"))
 
     def traffic(names):
@@ -266,7 +267,7 @@ def _run_cocotb(component, sources, sinks, rows, patterns, cycles, max_cycles):
             **{f"pattern_{name}": array for name, array in patterns.items()},
         )
         (Path(folder) / "dut.v").write_text(_verilog(component))
-        command = [sys.executable, "-m", "sim.cocotb_runner", folder]
+        command = [sys.executable, "-m", "edgeaccel.sim.cocotb_runner", folder]
         bench = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
         results = Path(folder) / "results.npz"
         if not results.exists():

@@ -1,7 +1,7 @@
 """The fast bench: a component's emitted Verilog with memories, streams and clocks around it, all of it in C++.
 
 One call runs a whole operator: contents of memories go in as NumPy arrays; results, cycles and counters come out.
-`sim.bench` does the same for components that have nothing but streams, in three engines.
+`edgeaccel.sim.bench` does the same for components that have nothing but streams, in three engines.
 """
 
 import ctypes
@@ -17,16 +17,16 @@ from amaranth.hdl import Shape
 from amaranth.lib import data, stream, wiring
 
 from edgeaccel.memory import axi
+from edgeaccel.sim.bench import StreamError
+from edgeaccel.sim.memory import CModel, MemoryModel
+from edgeaccel.sim.payload import decode, encode, row_bytes
 from edgeaccel.verilated import build_library
 from edgeaccel.verilog import emit
-from sim.bench import StreamError
-from sim.memory import CModel, MemoryModel
-from sim.payload import decode, encode, row_bytes
 
 __all__ = ["Memory", "PortRun", "SystemRun", "Traffic", "build", "run"]
 
-ROOT = Path(__file__).parent.parent
-BUILD = ROOT / "build/verilated"
+SOURCE = Path(__file__).parent
+BUILD = Path("build/verilated").absolute()
 SOURCES = ("memory.h", "memory.cpp", "system.cpp")
 QUIET_CYCLES = 50
 
@@ -117,7 +117,7 @@ class SystemRun:
     Attributes
     ----------
     results : dict
-        For each output stream its items, as `sim.payload.decode` gives them.
+        For each output stream its items, as `edgeaccel.sim.payload.decode` gives them.
     cycles : dict of str to int64 array
         For each stream the cycles of its transfers, in its clock.
     ports : dict of str to PortRun
@@ -244,10 +244,10 @@ def build(component, *, optimise="-O1"):
     pins = ",\n        ".join(f"PIN({name.replace('__', '___05F')})" for name in members.pins())
     harness = (
         '#include "Vtop.h"\n#include "verilated.h"\n'
-        + "".join((ROOT / "sim" / name).read_text() for name in SOURCES[:2])
+        + "".join((SOURCE / name).read_text() for name in SOURCES[:2])
         + "#define PIN(name) {reinterpret_cast<uint8_t *>(&top.name), sizeof(top.name)}\n"
         + f"static Pins list_pins(Vtop &top) {{\n    return Pins({{\n        {pins}}});\n}}\n"
-        + (ROOT / "sim" / SOURCES[2]).read_text()
+        + (SOURCE / SOURCES[2]).read_text()
     )
     return ctypes.CDLL(build_library(emit(component, "dut"), "dut", harness, BUILD, optimise=optimise))
 

@@ -1,4 +1,4 @@
-"""The cocotb side of `sim.bench`: drives the traffic of a file through the emitted Verilog.
+"""The cocotb side of `edgeaccel.sim.bench`: drives the traffic of a file through the emitted Verilog.
 
 It uses nothing but cocotb's public interface, so it is also an example of a bench against an edgeaccel component: a
 stream `x` is the ports `x__payload`, `x__valid` and `x__ready`, all synchronous to `clk`.
@@ -12,7 +12,7 @@ import numpy as np
 from cocotb.clock import Clock
 from cocotb.triggers import ReadOnly, RisingEdge
 
-from sim.bench import StreamError, Traffic
+from edgeaccel.sim.bench import StreamError, Traffic
 
 
 @cocotb.test()

@@ -1,4 +1,4 @@
-"""`cocotbext-axi`'s memory with the timing of a `sim.memory.MemoryModel`.
+"""`cocotbext-axi`'s memory with the timing of a `edgeaccel.sim.memory.MemoryModel`.
 
 `sim.system` is the fast bench, exact to the cycle. Here the same parameters drive the public AXI model: it moves the
 data and checks the protocol, and this adapter tells it when. Its own queues add a cycle or two to some beats.
@@ -9,7 +9,7 @@ from cocotb.triggers import RisingEdge
 from cocotbext.axi import AxiReadBus, AxiWriteBus
 from cocotbext.axi.axi_ram import AxiRamRead, AxiRamWrite
 
-from sim.memory import Channel
+from edgeaccel.sim.memory import Channel
 
 __all__ = ["AxiMemory", "pauses"]
 

@@ -16,7 +16,7 @@ from edgeaccel.golden.timing import Pattern
 from edgeaccel.memory import axi
 from edgeaccel.memory.command import ErrorCode
 from edgeaccel.pe.digit import FormatCode
-from sim.bench import StreamError
+from edgeaccel.sim.bench import StreamError
 
 __all__ = ["Phase", "ReadMemory", "Run", "run"]
 
