@@ -1,1 +1,1 @@
-"""The system around the array: instruction set, sequencer, registers, top level. Nothing is here yet."""
+"""A whole machine: sequencer, registers, and the units on either side of the array."""
