@@ -118,8 +118,8 @@ INSTRUCTIONS = {
     ),
     "multiply": Instruction(
         3,
-        "Multiply a matrix, whose tiles were asked for, by the rows of inputs in the activation buffer. Channel tiles go"
-        " round all groups.",
+        "Multiply a matrix, whose tiles were asked for, by the rows of inputs in the activation buffer. Channel tiles"
+        " go round all groups.",
         {
             "address": Field(_BUFFER, "word of the activation buffer"),
             "inputs": Field(24, ""),
