@@ -10,7 +10,7 @@ from pathlib import Path
 
 from edgeaccel.checkpoint.model import CheckpointError
 
-__all__ = ["Tokenizer", "load"]
+__all__ = ["Tokenizer", "load", "restore"]
 
 BOS, EOS = 1, 2
 BYTE = re.compile(rb"<0x([0-9A-F]{2})>")
@@ -68,6 +68,10 @@ class Tokenizer:
             text += piece
             before = token
         return text.decode("utf-8", "replace")
+
+    def describe(self):
+        """What JSON can hold, of which `restore` makes the tokenizer again."""
+        return {"kind": "llama2c", "pieces": [piece.decode("latin-1") for piece in self.pieces], "scores": self.scores}
 
     def _character(self, character):
         code = character.encode("utf-8", "surrogatepass")
@@ -132,4 +136,24 @@ def load(path, vocab_size: int) -> Tokenizer:
             f"{path}: {len(data) - place} bytes after token {vocab_size - 1}, the model's last; take the tokenizer"
             " that it was trained with"
         )
+    return Tokenizer(pieces, scores)
+
+
+def restore(fields) -> Tokenizer:
+    """The tokenizer of `describe`.
+
+    Raises
+    ------
+    ValueError
+        If it is none.
+    """
+    try:
+        if fields["kind"] != "llama2c":
+            raise ValueError(f"kind must be llama2c, not {fields['kind']!r}")
+        pieces = [piece.encode("latin-1") for piece in fields["pieces"]]
+        scores = [float(score) for score in fields["scores"]]
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise ValueError(f"is no tokenizer ({error!r}); compile the image anew") from None
+    if len(pieces) != len(scores):
+        raise ValueError(f"{len(pieces)} pieces must have as many scores, not {len(scores)}; compile the image anew")
     return Tokenizer(pieces, scores)
