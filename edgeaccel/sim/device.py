@@ -11,7 +11,6 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
-from amaranth.hdl import Shape
 from amaranth.lib import wiring
 
 from edgeaccel import verilated
