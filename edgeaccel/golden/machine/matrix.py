@@ -1,0 +1,110 @@
+"""The array of a machine: tiles that are asked for, and the matrices that are multiplied with them."""
+
+from collections import deque
+
+import numpy as np
+
+from edgeaccel.golden import batch
+from edgeaccel.golden.machine.error import Fault
+from edgeaccel.tiles import unpack
+
+__all__ = ["Array"]
+
+KEPT_BYTES = 1 << 29
+
+
+class Array:
+    """What `fetch` and `multiply` do.
+
+    Matrices that were unpacked are kept, and used again if their tiles are still the same.
+
+    Parameters
+    ----------
+    state : State
+    """
+
+    def __init__(self, state):
+        self.state = state
+        self._kept, self._kept_bytes = {}, 0
+        self.begin()
+
+    def begin(self):
+        """Forget what was asked for."""
+        self._asked = [deque() for _ in range(self.state.config.groups)]
+
+    def left(self):
+        """Words that were asked for and never used."""
+        return sum(words for port in self._asked for _, words, _ in port)
+
+    def fetch(self, f):
+        address = f["address"] + f["stride"] * self.state.layer
+        self._check_format(f["format"])
+        if f["long"] > len(self._asked):
+            raise Fault("shape", f"{f['long']} ports cannot have a tile more: there are {len(self._asked)}")
+        for port, asked in enumerate(self._asked):
+            words = f["long_words"] if port < f["long"] else f["words"]
+            if words:
+                self.state.memory.words(port, address, words)  # is it there?
+                asked.append((address, words, f["format"]))
+
+    def multiply(self, f):
+        """Results of a matrix for all rows of the build, put to the state's queue."""
+        state, config = self.state, self.state.config
+        self._check_format(f["format"])
+        inputs, n_tiles = f["inputs"], f["channel_tiles"]
+        if not inputs or not n_tiles:
+            raise Fault("shape", f"a matrix of {n_tiles} tiles of {inputs} inputs has nothing to multiply")
+        if f["wait"]:
+            state.wait_load()
+        first = f["address"] * config.vector_lanes
+        if first + inputs > config.buffer_inputs:
+            raise Fault("buffer", f"{inputs} inputs from word {f['address']} on are outside of the activation buffer")
+        matrix, scales = self._matrix(inputs, n_tiles, f["format"])
+        results = batch.product(config, state.buffer[:, first : first + inputs], matrix, scales)
+        state.results.put(results.T)
+
+    def _matrix(self, inputs, n_tiles, format):
+        """(float64 [inputs, channels], FP16 codes [blocks, channels]) of the next tiles."""
+        config = self.state.config
+        n_words = config.layout(format).row_words(inputs)
+        tiles = np.empty((n_tiles, n_words, config.word_bytes), np.uint8)
+        places = []
+        for port in range(min(config.groups, n_tiles)):
+            own = tiles[port :: config.groups]
+            places.append(self._take(port, len(own) * n_words, format))
+            words = [self.state.memory.words(port, address, count) for address, count in places[-1]]
+            own[:] = np.concatenate(words).reshape(own.shape)
+        key = inputs, n_tiles, format, tuple(places[0])
+        if key in self._kept and np.array_equal(self._kept[key][0], tiles):
+            return self._kept[key][1:]
+        unpacked = unpack(
+            tiles, format=format, shape=(n_tiles * config.tile_channels, inputs), block=config.block, lanes=config.lanes
+        )
+        matrix, scales = unpacked.codes.T.astype(np.float64), unpacked.scales.T.view(np.uint16)
+        size = tiles.nbytes + matrix.nbytes + scales.nbytes
+        if key in self._kept or self._kept_bytes + size <= KEPT_BYTES:
+            self._kept_bytes += 0 if key in self._kept else size
+            self._kept[key] = tiles, matrix, scales
+        return matrix, scales
+
+    def _take(self, port, count, format):
+        """Places (address, words) of a port's next words."""
+        asked, places = self._asked[port], []
+        while count:
+            if not asked:
+                raise Fault("fetch", f"{count} more words are wanted of port {port} than were asked for")
+            address, words, of = asked.popleft()
+            if of != format:
+                raise Fault("fetch", f"tiles in {of} were asked for, not {format}", address)
+            taken = min(words, count)
+            places.append((address, taken))
+            if words > taken:
+                asked.appendleft((address + taken, words - taken, of))
+            count -= taken
+        return places
+
+    def _check_format(self, format):
+        if format not in self.state.config.formats:
+            raise Fault("shape", f"the build has no {format}; it has {', '.join(self.state.config.formats)}")
+        if format == "mxfp4":
+            raise Fault("shape", "the golden machine has no mxfp4")
