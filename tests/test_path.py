@@ -103,9 +103,13 @@ class Work:
             self.inputs[f"i_{name}"] = np.stack(by_row, axis=1)
         self.inputs["i_table"] = {}
         for field, name in (("cos", "cosines"), ("sin", "sines")):
-            tables = [getattr(one, name) for one in shared]
-            tables = [np.zeros(n * lanes, np.uint32) if x is None else x for x, n in zip(tables, beats_of, strict=True)]
-            self.inputs["i_table"][field] = cut_operands(tables, lanes)[self.roles[0]]
+            by_row = []
+            for row in range(rows):
+                tables = [getattr(one[row], name) for one in steps]
+                none = [np.zeros(n * lanes, np.uint32) for n in beats_of]
+                tables = [other if x is None else x for x, other in zip(tables, none, strict=True)]
+                by_row.append(cut_operands(tables, lanes)[self.roles[0]])
+            self.inputs["i_table"][field] = np.stack(by_row, axis=1)
 
         self.vectors = [
             np.array([golden_epilogue.epilogue(*row) for row in zip(vector, one, strict=True)])
@@ -135,9 +139,11 @@ class Work:
 
 
 def _of_row(rng, steps, length):
-    """The steps with a row's own factor, factors and residual."""
+    """The steps with a row's own factor, table, factors and residual."""
     own = {"factor": int(random_codes(rng, 1)[0])}
     own |= {name: random_codes(rng, length) for name in ("factors", "residual")}
+    if steps.rotated:
+        own |= {name: random_codes(rng, len(getattr(steps, name))) for name in ("cosines", "sines")}
     return replace(steps, **{name: value for name, value in own.items() if getattr(steps, name) is not None})
 
 

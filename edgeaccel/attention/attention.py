@@ -64,6 +64,8 @@ class Attention(wiring.Component):
         For the values' scales.
     lookup : `lookup_signature`
         Of the page table.
+    operators_end, requests_end : out
+        The operator, or the request, that is offered is the last of its attend.
     read : in
         High for a cycle when an operator of values has read its inputs.
     appended : in
@@ -133,6 +135,8 @@ class Attention(wiring.Component):
                 "o": Out(stream.Signature(data.StructLayout(vector))),
                 "m_axi": self.streamer.signature.members["m_axi"],
                 "lookup": Out(lookup_signature(entries)),
+                "operators_end": Out(1),
+                "requests_end": Out(1),
                 "read": In(1),
                 "appended": In(1),
                 "clear": In(1),
@@ -161,6 +165,8 @@ class Attention(wiring.Component):
             values.clear.eq(clear),
             passes.more.eq(walk.more),
             passes.read.eq(self.read),
+            self.operators_end.eq(passes.operators_end),
+            self.requests_end.eq(passes.requests_end),
             walk.in_flight.eq(passes.in_flight),
             walk.appended.eq(self.appended),
             *(self.o.p[name].eq(values.o.p[name]) for name in self.o.p.shape().members),

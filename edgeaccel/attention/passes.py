@@ -95,6 +95,8 @@ class PassIssue(wiring.Component):
         High for a cycle when a pass of values has read its inputs.
     in_flight : out
         Units whose values are not read yet.
+    operators_end, requests_end : out
+        The operator, or the request, that is offered is the last of its command.
     o_operators : stream of `operator`
     o_requests : stream of `port_request`
     o_routes : stream of `result_route`
@@ -117,6 +119,8 @@ class PassIssue(wiring.Component):
                 "more": In(1),
                 "read": In(1),
                 "in_flight": Out(1),
+                "operators_end": Out(1),
+                "requests_end": Out(1),
                 "o_operators": Out(stream.Signature(operator(config))),
                 "o_requests": Out(stream.Signature(port_request(config))),
                 "o_routes": Out(stream.Signature(result_route(config))),
@@ -215,7 +219,9 @@ class PassIssue(wiring.Component):
         m.d.comb += [
             requests.i.valid.eq(to_requests.valid),
             requests.i.p.eq(to_requests.p.of),
+            requests.ends.eq(to_requests.p.is_values & to_requests.p.of.ends),
             to_requests.ready.eq(requests.i.ready),
+            self.requests_end.eq(requests.last),
         ]
         wiring.connect(m, requests.o, wiring.flipped(self.o_requests))
 
@@ -238,6 +244,14 @@ class PassIssue(wiring.Component):
                 "whole": to_operators.p.is_values,
             },
         )
+        # Beside the queue of operators, and always as full.
+        m.submodules.operator_ends = ends = Queue(1, depth)
+        m.d.comb += [
+            ends.i.p.eq(to_operators.p.is_values & of.ends),
+            ends.i.valid.eq(to_operators.valid),
+            ends.o.ready.eq(self.o_operators.ready),
+            self.operators_end.eq(ends.o.p),
+        ]
         give("routes", to_routes, {"is_values": to_routes.p.is_values, "tiles": to_routes.p.of.tiles})
         of, of_keys = to_scores.p.of, to_scores.p.of_keys
         beats = of.tiles << exact_log2(config.tile_channels // config.vector_lanes)
@@ -264,7 +278,11 @@ class RequestWalk(wiring.Component):
     Members
     -------
     i : stream of `unit_pass`
+    ends : in
+        The pass is the last of its command.
     o : stream of `port_request`
+    last : out
+        The request is the last of such a pass.
     """
 
     def __init__(self, config, slots):
@@ -272,7 +290,9 @@ class RequestWalk(wiring.Component):
         super().__init__(
             {
                 "i": In(stream.Signature(unit_pass(config, slots))),
+                "ends": In(1),
                 "o": Out(stream.Signature(port_request(config))),
+                "last": Out(1),
             }
         )
 
@@ -292,6 +312,7 @@ class RequestWalk(wiring.Component):
             o.take.eq(Mux(is_last, left, i.n_groups)),
             self.o.valid.eq(self.i.valid),
             self.i.ready.eq(self.o.ready & is_last),
+            self.last.eq(self.ends & is_last),
         ]
         with m.If(self.o.valid & self.o.ready):
             m.d.sync += [

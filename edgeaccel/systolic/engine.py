@@ -78,6 +78,7 @@ class MatrixEngine(wiring.Component):
                 "o": Out(stream.Signature(result_beat(config))),
                 "events": In(ports["events"].shape),
                 "clear": In(1),
+                "clearing": Out(1),
                 "done": Out(1),
                 "errors": Out(StreamerError).array(config.groups),
                 "feed_error": Out(FeedError),
@@ -100,6 +101,7 @@ class MatrixEngine(wiring.Component):
             self.i_operators.ready.eq(feed.i_operators.ready & ~clear),
             clear.eq(self.clear | clearing.any()),
             array.clear.eq(clear),
+            self.clearing.eq(clearing.any()),
             self.done.eq(feed.done),
             self.feed_error.eq(feed.error),
         ]

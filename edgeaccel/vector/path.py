@@ -124,11 +124,13 @@ class ResultPath(wiring.Component):
     i_steps : stream of {channels, and what `Epilogue` takes with its beats; factor: FP32 code x rows}
         Taken with the last beat of the vector's last tile.
     i_bias : stream of FP32 codes x lanes, for all rows
-    i_table : stream of {cos, sin: FP32 codes x lanes}, for all rows
+    i_table : stream of {cos, sin: FP32 codes x lanes} x rows
     i_factors, i_residual : streams of FP32 codes x lanes x rows
     o : stream of {elements: FP32 codes x lanes x rows, keep: a bit a lane, last: 1}
     o_statistics : stream of what `NormStatistics` gives x rows
         One for each vector with `statistics`.
+    clear : in
+        Resets the rows, which `ResetInserter` does not reach where they are instances.
     latency : int
         From a beat of `i` to one of `o`, if nothing stalls: that of the functions + 38 cycles. Half-split, the first
         result waits for the beat that is half of `rotated` further.
@@ -156,17 +158,18 @@ class ResultPath(wiring.Component):
         steps["factor"] = _of_rows(FP32.width, config)
         self.cutter = ResultCutter(config, steps, max_length=max_length)
         elements = self.cutter.o.p.elements.shape()
-        shared = {name: In(stream.Signature(getattr(row, name).p.shape())) for name in ("i_bias", "i_table")}
         of_rows = dict.fromkeys(("i_factors", "i_residual"), In(stream.Signature(elements)))
         o = data.StructLayout({"elements": elements, "keep": lanes, "last": 1})
         super().__init__(
             {
                 "i": In(stream.Signature(self.cutter.i.p.shape())),
                 "i_steps": In(stream.Signature(self.cutter.i_steps.p.shape())),
-                **shared,
+                "i_bias": In(stream.Signature(row.i_bias.p.shape())),
+                "i_table": In(stream.Signature(_of_rows(row.i_table.p.shape(), config))),
                 **of_rows,
                 "o": Out(stream.Signature(o)),
                 "o_statistics": Out(stream.Signature(_of_rows(row.o_statistics.p.shape(), config))),
+                "clear": In(1),
             }
         )
 
@@ -179,12 +182,12 @@ class ResultPath(wiring.Component):
         wiring.connect(m, cutter.o, beats.i)
         beat, o = beats.o.p, self.o
         for n, row in enumerate(self.rows):
-            m.submodules[f"row{n}"] = repeated(platform, row, key=tuple(self._settings.items()))
+            m.submodules[f"row{n}"] = repeated(platform, row, key=tuple(self._settings.items()), clear=self.clear)
             m.d.comb += [row.i.p[name].eq(beat[name]) for name in row.i.p.shape().members if name not in BY_ROW]
             m.d.comb += [row.i.p[name].eq(beat[name][n]) for name in BY_ROW]
             m.d.comb += [
                 row.i_bias.p.eq(self.i_bias.p),
-                row.i_table.p.eq(self.i_table.p),
+                row.i_table.p.eq(self.i_table.p[n]),
                 row.i_factors.p.eq(self.i_factors.p[n]),
                 row.i_residual.p.eq(self.i_residual.p[n]),
                 o.p.elements[n].eq(row.o.p.elements),
