@@ -229,7 +229,7 @@ INSTRUCTIONS = {
         "The next layer, at the instruction `target`, or on, if this was the last.",
         {"target": Field(8, "number of an instruction")},
     ),
-    "sync": Instruction(11, "Wait until all reads for `vector` and `table` are done.", {}),
+    "sync": Instruction(11, "Wait until all vectors, and all reads for `vector` and `table`, are done.", {}),
     "next": Instruction(
         12,
         "The next batch: `position` becomes `position + rows`. If tokens were given there, as many of them as the rows"

@@ -116,6 +116,8 @@ class _Writer:
     def _embedding(self):
         """The batch's tokens become the residual stream, which enters the array as the first layer's inputs."""
         plan = self.plan
+        # The batch before may still need its tables and its residual stream.
+        self.emit("sync", "embedding")
         self._read("table", plan.data["table"].address, plan.table_bytes, "table", index="position")
         embedding = plan.data["embedding"].address
         self._read("embedding", embedding, plan.gain_bytes, "vector", index="token", vector=plan.x)

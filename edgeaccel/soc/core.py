@@ -114,6 +114,8 @@ class Core(wiring.Component):
     clearing : out
     error : UnitError
         Of the first unit, in their order, that reports one.
+    words, starved : out, a bit for each group
+        As those of `MatrixEngine`.
     domains : tuple of str
     """
 
@@ -146,6 +148,8 @@ class Core(wiring.Component):
                 "clear": In(1),
                 "clearing": Out(1),
                 "error": Out(UnitError),
+                "words": Out(config.groups),
+                "starved": Out(config.groups),
             }
         )
 
@@ -173,6 +177,8 @@ class Core(wiring.Component):
         m.d.comb += [
             self.settled.eq(self.parameters.idle & vectors.are_done),
             self.idle.eq(self.logits.idle & vectors.are_done),
+            self.words.eq(self.engine.words),
+            self.starved.eq(self.engine.starved),
         ]
         return m
 

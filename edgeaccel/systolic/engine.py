@@ -79,6 +79,8 @@ class MatrixEngine(wiring.Component):
                 "events": In(ports["events"].shape),
                 "clear": In(1),
                 "clearing": Out(1),
+                "words": Out(config.groups),
+                "starved": Out(config.groups),
                 "done": Out(1),
                 "errors": Out(StreamerError).array(config.groups),
                 "feed_error": Out(FeedError),
@@ -118,5 +120,7 @@ class MatrixEngine(wiring.Component):
                 streamer.clear.eq(self.clear),
                 clearing[n].eq(streamer.clearing),
                 self.errors[n].eq(streamer.error),
+                self.words[n].eq(words.valid & words.ready),
+                self.starved[n].eq(~words.valid & words.ready),
             ]
         return m
