@@ -8,6 +8,7 @@ import ctypes
 import functools
 import json
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,7 @@ from edgeaccel.sim.system import BUILD, SOURCE, _CDomain, _CErrorRange, _CPatter
 from edgeaccel.verilated import build_library
 from edgeaccel.verilog import describe_ports, emit
 
-__all__ = ["Simulation", "build", "write_timeline"]
+__all__ = ["Mark", "Simulation", "build", "masters", "write_timeline"]
 
 _READ = {"ar": ("addr", "prot"), "r": ("data", "resp")}
 _HOST = {"aw": ("addr", "prot"), "w": ("data", "strb"), "b": ("resp",)} | _READ
@@ -30,6 +31,14 @@ _CHANNELS |= {"aw": _CHANNELS["ar"], "w": ("data", "strb", "last"), "b": ("id", 
 _CHANGE = np.dtype([("cycle", np.int64), ("output", np.uint64), ("value", np.uint64)])
 _ENDS = {0: "interrupt", 1: "cycles", 2: "hang"}
 _MAX_CHANGES = 1 << 23
+
+
+@dataclass(frozen=True)
+class Mark:
+    """Where counters stood: cycles of the first clock, and for each master what was counted."""
+
+    cycles: int
+    ports: dict
 
 
 class Simulation:
@@ -190,8 +199,8 @@ class Simulation:
         return self._library.device_output(self._handle, list(self._members.outputs).index(name))
 
     def mark(self):
-        """Where the counters stand, for `counters`."""
-        return {
+        """Where the counters stand, a `Mark`."""
+        ports = {
             name: {
                 "bursts_read": port.read.bursts,
                 "bursts_written": port.write.bursts,
@@ -203,28 +212,26 @@ class Simulation:
             }
             for name, port in zip(self._members.masters, self._ports, strict=True)
         }
+        return Mark(self.cycles, ports)
 
-    def counters(self, *, since=None):
-        """What went through the ports since the last reset, or since a `mark` after it.
+    def counters(self, *, since=None, until=None):
+        """What went through the ports between two marks; from the last reset on, and until now, by default.
 
         Returns
         -------
         dict of str to dict
             For each master `bursts_read`, `bursts_written`, `beats_read`, `beats_written`, `stalls` (cycles in which a
             beat was offered to the master and not taken), `past_end` (beats outside of the memory), `cycles` (of the
-            port), `first` and `last` (cycles of the first and the last beat read since the reset, -1 for none) and
-            `deliverable`: beats that the memory could have delivered in `cycles` with the addresses of these reads,
-            from the first address on, as `edgeaccel.sim.memory.MemoryModel.deliverable` counts them.
+            port) and `deliverable`: beats that the memory could have delivered in `cycles` with the addresses of these
+            reads, from the first address on, as `edgeaccel.sim.memory.MemoryModel.deliverable` counts them.
         """
         self._library.device_report(self._handle)
+        until = until or self.mark()
         counted = {}
-        for (name, now), port in zip(self.mark().items(), self._ports, strict=True):
-            then = since[name] if since else dict.fromkeys(now, 0)
-            counted[name] = {part: value - then[part] for part, value in now.items()} | {
-                "first": port.read.first,
-                "last": port.read.last,
-                "deliverable": self._deliverable(port, then, now),
-            }
+        for (name, now), port in zip(until.ports.items(), self._ports, strict=True):
+            then = since.ports[name] if since else dict.fromkeys(now, 0)
+            counts = {part: value - then[part] for part, value in now.items()}
+            counted[name] = counts | {"deliverable": self._deliverable(port, then, now)}
         return counted
 
     def intervals(self):
@@ -396,6 +403,11 @@ def _build_with_vcd(source, top, harness, folder, *, optimise):
         verilated._gxx("-shared", "-pthread", "-o", work / "lib.so", *objects)
         (work / "lib.so").replace(library)
     return library
+
+
+def masters(component):
+    """The AXI4 masters of a top level: for the prefix of each one's ports its signature."""
+    return _Members(component).masters
 
 
 class _Members:
