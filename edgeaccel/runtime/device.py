@@ -21,7 +21,7 @@ class StopReason(Enum):
     END = "end"
     """The program ended."""
     ERROR = "error"
-    """Something went wrong; the device is ready to run again after `Device.reset` and `Device.load`."""
+    """Something went wrong; the device is ready to run again after `Device.reset`."""
     STOPPED = "stopped"
     """It was told to stop."""
 
@@ -119,7 +119,7 @@ class Device(Protocol):
         """What was counted since the last `load` or `reset`, by name: "cycles" at least."""
 
     def reset(self):
-        """As after power-on, but that memory may keep what it has."""
+        """Be ready to run, whatever happened before: all but memory is as after power-on."""
 
 
 def check_run(machine, position, prompt, limit):

@@ -23,8 +23,8 @@ class GoldenDevice:
         self._cycles = 0
 
     def load(self, image):
-        self.reset()
         self.golden.load(image)
+        self._cycles = 0
 
     def write_tokens(self, position, tokens):
         tokens = check_tokens(self.machine, position, tokens)

@@ -3,7 +3,7 @@
 __all__ = ["Fault", "MachineError"]
 
 
-class Fault(Exception):
+class Fault(ValueError):
     """Something that an instruction asks for and cannot have.
 
     Parameters

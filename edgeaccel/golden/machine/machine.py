@@ -46,18 +46,18 @@ class GoldenMachine:
 
     def __init__(self, machine):
         self.machine = machine
+        self.memory = Memory(machine)
+        self.program, self._names, self._text = [], [], []
         self.reset()
 
     def reset(self):
-        """As after power-on: nothing is written."""
-        self.memory = Memory(self.machine)
+        """As after power-on, but memory and program stay."""
         self.state = State(self.machine, self.memory)
         self.array = Array(self.state)
-        self.program, self._names, self._text = [], [], []
         self.is_stopped = False
 
     def load(self, image):
-        """Write an image's segments and program.
+        """Write an image's segments and program to a memory of zeros.
 
         Raises
         ------
@@ -69,9 +69,11 @@ class GoldenMachine:
         n_instructions = len(image.program) // isa.INSTRUCTION_BYTES
         if not 1 <= n_instructions <= self.machine.instructions:
             raise ValueError(f"a program must have 1 to {self.machine.instructions} instructions, not {n_instructions}")
+        self.memory = Memory(self.machine)
         for address, data in image.segments:
-            self.memory.write(address, data() if callable(data) else data)
+            self.memory.write(address, data)
         self.memory.write(image.program_address, np.frombuffer(image.program, np.uint8))
+        self.reset()
         self._text = isa.disassemble(image.program)
         self._names = image.manifest.get("names", [])
         size = isa.INSTRUCTION_BYTES
@@ -121,7 +123,8 @@ class GoldenMachine:
                 if self.is_stopped:
                     return "stopped"
                 try:
-                    following, reason = self._step(number, on_batch)
+                    executed = self._is_executed(number)
+                    following, reason = self._step(number, on_batch) if executed else (number + 1, None)
                     if reason and (left := self._left()):
                         raise Fault("queue", f"all ends, but there are {left} left")
                 except Fault as fault:
@@ -132,7 +135,7 @@ class GoldenMachine:
                         layer=self.state.layer,
                         position=self.state.position,
                     ) from None
-                if on_instruction is not None:
+                if on_instruction is not None and executed:
                     on_instruction(number)
                 if reason:
                     return reason
@@ -145,7 +148,9 @@ class GoldenMachine:
         name = f" ({self._names[number]})" if number < len(self._names) and self._names[number] else ""
         return f"{' '.join(self._text[number].split())}{name}"
 
-    def is_executed(self, when):
+    def _is_executed(self, number):
+        if number >= len(self.program):
+            raise Fault("program", f"the program has {len(self.program)} instructions")
         state = self.state
         return {
             "always": True,
@@ -154,7 +159,7 @@ class GoldenMachine:
             "last": state.last,
             "followed": state.layer + 1 < state.layers or state.last,
             "unfollowed": not (state.layer + 1 < state.layers or state.last),
-        }[when]
+        }[self.program[number][1]]
 
     def _left(self):
         words = self.array.left()
@@ -162,11 +167,7 @@ class GoldenMachine:
 
     def _step(self, number, on_batch):
         """(number of the next instruction, why it has stopped or None)"""
-        if number >= len(self.program):
-            raise Fault("program", f"the program has {len(self.program)} instructions")
-        name, when, fields = self.program[number]
-        if not self.is_executed(when):
-            return number + 1, None
+        name, _, fields = self.program[number]
         state = self.state
         if name == "end":
             return number, "end"
