@@ -273,11 +273,28 @@ def test_vector_steps(half, product, rng):
         np.testing.assert_array_equal(written[:24], [*expected, 0, 0, 0])
         np.testing.assert_array_equal(written[24:], operands[row, 184 + 28 * n :][:4])
         loaded = golden.state.buffer[row, 240 + 28 * n :][:24]
-        np.testing.assert_array_equal(loaded, [*float.multiply(expected, gain[n, :channels]), 0, 0, 0])
+        np.testing.assert_array_equal(loaded, float.multiply(written[:24], gain[n]))
         if n:
             factor = norm.statistics(expected, inverse, epsilon)[1]
             expected = float.add(float.multiply(np.zeros(24, np.uint32), factor), source)
             np.testing.assert_array_equal(golden.state.vector_memory[row, :24], expected)
+
+
+def test_logits_that_fill_no_words(rng):
+    """Vectors of 6 channels at 4 lanes follow each other in memory; what lies behind them stays."""
+    operands = random_codes(rng, R, 1024)
+    fields = {"vectors": 3, "channels": 6, "stride": 2, "zeros": 1, "residual": 1, "operand": 5, "to_logits": 1}
+    marks = (DATA + 4096, np.full(256, 0xA5, np.uint8))
+    golden = ran(
+        ("vector", fields | {"starts": 1, "ends": 1, "logits": DATA + 4100}),
+        segments=[marks],
+        state={"vector_memory": operands},
+    )
+    written = golden.memory.read(DATA + 4096, 256)
+    expected = operands[0, 20:44].reshape(3, 8)[:, :6].reshape(-1)
+    np.testing.assert_array_equal(written[4:76], data(expected))
+    assert (np.delete(written, slice(4, 76)) == 0xA5).all()
+    assert golden.state.token == int(np.argmax(expected.view(np.float32)))
 
 
 def test_spread(rng):
@@ -516,6 +533,17 @@ def test_refusals(lines, code, message):
         assert f"(name {error.instruction})" in str(error)
     golden.load(image_of())
     assert golden.run(0, 1, 1) == "end"
+
+
+def test_tokens_past_the_machine(rng):
+    """The last token that there is room for is worked on, and ends the run only if that is the limit."""
+    small = replace(TINY, positions=8)
+    image = compile_model(random_checkpoint(replace(ODD, n_layers=1, eos=()), rng), small, positions=8)
+    golden = started(image)
+    assert golden.run(6, 7, 8) == "limit"
+    assert golden.state.position == 8
+    with pytest.raises(MachineError, match="token 8 is past the 8 of the machine"):
+        golden.run(6, 7, 9)
 
 
 def test_positions_past_the_pages(rng):

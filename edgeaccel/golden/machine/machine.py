@@ -79,6 +79,11 @@ class GoldenMachine:
         size = isa.INSTRUCTION_BYTES
         self.program = [isa.decode(image.program[n * size : (n + 1) * size]) for n in range(n_instructions)]
 
+    @property
+    def most_positions(self):
+        """Tokens of the longest sequence, a number that fits a position's field."""
+        return min(self.machine.positions, (1 << isa.POSITION_WIDTH) - 1)
+
     def stop(self):
         """Make a running `run` return before the next instruction."""
         self.is_stopped = True
@@ -110,9 +115,9 @@ class GoldenMachine:
         ValueError
             If no tokens are given from `position` on, or more than there is room for.
         """
-        if not 0 <= position < prompt <= self.machine.positions:
+        if not 0 <= position < prompt <= self.most_positions:
             raise ValueError(
-                f"tokens {position} to {prompt - 1} must be one or more, within {self.machine.positions} positions"
+                f"tokens {position} to {prompt - 1} must be one or more, within {self.most_positions} positions"
             )
         self.state.begin(position, prompt, limit)
         self.array.begin()
@@ -227,6 +232,8 @@ class GoldenMachine:
                 reason = "end_of_text"
             elif state.position >= state.limit:
                 reason = "limit"
+            elif state.position >= self.most_positions:
+                raise Fault("position", f"token {state.position} is past the {self.most_positions} of the machine")
             state.rows = 1
         state.layer = state.layers = 0
         if on_batch is not None:

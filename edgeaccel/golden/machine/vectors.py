@@ -118,12 +118,11 @@ def _destinations(state, f, x, n_words):
     if f["to_cache"]:
         state.heads.extend(x[: state.rows, n] for n in range(n_vectors))
     if f["to_logits"]:
-        logits = padded[state.rows - 1]
+        logits = x[state.rows - 1].reshape(-1)
         state.memory.write(f["logits"], logits.astype("<u4").view(np.uint8))
-        _choose(state, f, x[state.rows - 1].reshape(-1))
+        _choose(state, f, logits)
     if f["gain"]:
-        gained = multiply(x, _beats(state.gain, n_vectors, n_words * lanes)[:, :channels])
-        padded[..., :channels] = gained
+        padded = multiply(padded, _beats(state.gain, n_vectors, n_words * lanes))
     if f["to_buffer"]:
         for n in range(n_vectors):
             place, into, of = _place(state, f, n)
