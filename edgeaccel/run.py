@@ -17,9 +17,8 @@ examples:
   python -m edgeaccel.run --image story.image --temperature 0.8 --top-p 0.9 --seed 1 --prompt "Tom" --json run.json
   python -m edgeaccel.run --image story.image --prompt "Tom" --tokens 3 --trace timeline.json --vcd wave.vcd
 
-exit status: 0 if all went well, 1 if RTL and golden machine differ or the machine stopped with an error, 2 if the
-input is bad,
-3 if a tool is missing.
+exit status: 0 if all went well; 1 if RTL and golden machine differ, or the machine stopped with an error; 2 for bad
+input; 3 if a tool is missing.
 """
 PROGRESS_SECONDS = 5
 
@@ -90,13 +89,14 @@ def _check_options(options):
 def _run(options):
     from edgeaccel.runtime import DeviceError, Sampler, StopReason, generate
     from edgeaccel.runtime.check import CheckedDevice, Difference
+    from edgeaccel.runtime.generate import check_prompt
     from edgeaccel.sim.bench import StreamError
 
     sampler = None
     if options.temperature or options.top_k or options.top_p != 1:
         sampler = Sampler(options.temperature, options.top_k, options.top_p, options.seed)
     image, tokenizer = _image(options)
-    prompt = tokenizer.encode(options.prompt, bos=True)
+    prompt = check_prompt(image, tokenizer.encode(options.prompt, bos=True))
     device = _device(options, image)
     _say("loading the image")
     device.load(image)

@@ -22,7 +22,7 @@ from edgeaccel.sim.system import BUILD, SOURCE, _CDomain, _CErrorRange, _CPatter
 from edgeaccel.verilated import build_library
 from edgeaccel.verilog import describe_ports, emit
 
-__all__ = ["Mark", "Simulation", "build", "masters", "write_timeline"]
+__all__ = ["Mark", "Simulation", "build", "masters", "outputs", "write_timeline"]
 
 _READ = {"ar": ("addr", "prot"), "r": ("data", "resp")}
 _HOST = {"aw": ("addr", "prot"), "w": ("data", "strb"), "b": ("resp",)} | _READ
@@ -197,6 +197,10 @@ class Simulation:
     def output(self, name):
         """The value of a plain output."""
         return self._library.device_output(self._handle, list(self._members.outputs).index(name))
+
+    def transfers(self):
+        """Beats and bursts that went through all ports since the reset: it grows if anything moves."""
+        return sum(side.bursts + side.beats for port in self._ports for side in (port.read, port.write))
 
     def mark(self):
         """Where the counters stand, a `Mark`."""
@@ -408,6 +412,11 @@ def _build_with_vcd(source, top, harness, folder, *, optimise):
 def masters(component):
     """The AXI4 masters of a top level: for the prefix of each one's ports its signature."""
     return _Members(component).masters
+
+
+def outputs(component):
+    """The plain outputs of a top level, of which some may be watched: for the name of each its bits."""
+    return _Members(component).outputs
 
 
 class _Members:

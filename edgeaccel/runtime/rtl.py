@@ -1,0 +1,341 @@
+"""The emitted Verilog as a device: compiled, with memories and a host around it."""
+
+import mmap
+from dataclasses import replace
+
+import numpy as np
+
+from edgeaccel.machine import Machine
+from edgeaccel.runtime.device import Batch, Stop, StopReason, check_run, check_tokens
+from edgeaccel.sim.device import Simulation, masters, outputs, write_timeline
+from edgeaccel.sim.memory import DDR4_2400, HBM2, IDEAL, MemoryModel
+from edgeaccel.sim.system import Memory
+from edgeaccel.soc.register_map import STATES, UNITS, register_map
+
+__all__ = ["MEMORIES", "RtlDevice", "scaled"]
+
+MEMORIES = {"ideal": IDEAL, "hbm2": HBM2, "ddr4": DDR4_2400}
+
+_DATA_BYTES = 1 << 34  # of the memory behind the ports', as in the golden machine; only what is touched takes room
+_POLL_CYCLES = 64  # a batch takes far more, and so does what the next one changes in memory
+_SLICE_CYCLES = 1 << 18  # so that Python gets to see an interrupt from the keyboard
+_REASONS = {name: StopReason(name) for name in ("end_of_text", "limit", "end", "error", "stopped")}
+
+
+class RtlDevice:
+    """A `Device` that simulates the Verilog of a machine, with all its registers, clocks and memories.
+
+    The masters ``m_axi_0``, ``m_axi_1`` ... see the memory of their port from 0 on, in the domain `port` if the top
+    level has one; all others see all memory by its global address.
+
+    Parameters
+    ----------
+    machine : Machine
+    memory : str, MemoryModel or dict of str to MemoryModel
+        Timing of the memories: a name of `MEMORIES`, or a model, for all masters, or models by master. They are scaled
+        to the masters' widths.
+    clocks : dict of str to number
+        Frequencies of the domains; by default those of the configuration.
+    checks : bool
+        Whether AXI and register accesses are checked for offers that change or wait for `ready`.
+    component : wiring.Component
+        `edgeaccel.soc.soc.SoC(machine)` by default. Its `map` is its `RegisterMap`.
+    errors : dict of str to list of (start, stop, response)
+        For masters, addresses that are answered with "SLVERR" or "DECERR".
+    stalls : dict of str to bool array
+        For channels of masters (`m_axi_0_r`), when they may transfer.
+    data_bytes : int
+        Memory behind the ports'.
+    watch : bool
+        Whether changes of all plain outputs are kept, for `write_timeline`.
+    vcd : bool
+        Whether waveforms can be written.
+    optimise : str
+        Optimisation of g++.
+    max_cycles : int
+        Cycles after which a run is given up.
+    hang_cycles : int
+        Cycles without any transfer of a memory, after which a run is given up.
+
+    Members
+    -------
+    simulation : Simulation
+    registers : RegisterMap
+    memory : uint8 array
+        All memory, by global address.
+    """
+
+    def __init__(
+        self,
+        machine: Machine,
+        *,
+        memory="ideal",
+        clocks=None,
+        checks=False,
+        component=None,
+        errors=None,
+        stalls=None,
+        data_bytes=_DATA_BYTES,
+        watch=False,
+        vcd=False,
+        optimise="-O2",
+        max_cycles=1 << 40,
+        hang_cycles=200_000,
+    ):
+        if component is None:
+            from edgeaccel.soc.soc import SoC
+
+            component = SoC(machine)
+        self.machine = machine
+        self.registers = getattr(component, "map", None) or register_map(machine)
+        self.max_cycles, self.hang_cycles = max_cycles, hang_cycles
+        self._bits = getattr(component, "bit_names", {})
+        self._map = mmap.mmap(
+            -1, machine.data_base + data_bytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | mmap.MAP_NORESERVE
+        )
+        self.memory = np.frombuffer(self._map, np.uint8)
+        domains = getattr(component, "domains", ("sync",))
+        mhz = {"sync": machine.config.core_mhz, "port": machine.config.port_mhz}
+        signatures = masters(component)
+        self._array = {name for name in signatures if name.removeprefix("m_axi_").isdigit()}
+        memories = {}
+        for name, signature in signatures.items():
+            model = memory.get(name, IDEAL) if isinstance(memory, dict) else memory
+            model = MEMORIES[model] if isinstance(model, str) else model
+            memories[name] = Memory(
+                model=scaled(model, signature.data_width),
+                content=self._seen(name),
+                errors=(errors or {}).get(name, []),
+            )
+        self._mhz = (clocks or mhz)["sync"]
+        self.simulation = Simulation(
+            component,
+            memories,
+            clocks=clocks or {domain: mhz[domain] for domain in domains},
+            domains=dict.fromkeys(self._array, domains[-1]),
+            stalls=stalls,
+            check=checks,
+            watch=outputs(component) if watch else (),
+            vcd=vcd,
+            optimise=optimise,
+        )
+        self._image = None
+        self._must_clear = self._is_stopped = False
+
+    def _seen(self, name):
+        """What a master sees."""
+        if name not in self._array:
+            return self.memory
+        begin = int(name.removeprefix("m_axi_")) * self.machine.port_bytes
+        return self.memory[begin : begin + self.machine.port_bytes]
+
+    # What all devices have.
+
+    def load(self, image):
+        if image.machine != self.machine:
+            raise ValueError("the image is for another machine; compile the model for this one")
+        self._map.madvise(mmap.MADV_DONTNEED)  # all zeros again
+        self._image = image
+        for address, data in image.pieces():
+            self.write(address, data)
+        self.write(image.program_address, np.frombuffer(image.program, np.uint8))
+        self.reset()
+
+    def write_tokens(self, position, tokens):
+        for place, token in enumerate(check_tokens(self.machine, position, tokens), position):
+            self.simulation.write(self.registers.tokens_offset + 4 * place, token)
+
+    def read_tokens(self, position, count):
+        check_tokens(self.machine, position, [0] * count)
+        base = self.registers.tokens_offset
+        return [self.simulation.read(base + 4 * place) for place in range(position, position + count)]
+
+    def run(self, position, prompt, limit, on_batch=None):
+        """As of `Device`.
+
+        Raises
+        ------
+        StreamError
+            If the machine breaks the contract of AXI.
+        """
+        check_run(self.machine, position, prompt, limit)
+        if self._image is None:
+            raise ValueError("no image is loaded")
+        self._is_stopped = False
+        self._start(position, prompt, limit)
+        problem = self._wait(position, prompt, on_batch)
+        return self._stop(problem)
+
+    def stop(self):
+        self._is_stopped = True
+
+    def read(self, address, n_bytes):
+        self._check(address, n_bytes)
+        return self.memory[address : address + n_bytes].copy()
+
+    def write(self, address, data):
+        self._check(address, len(data))
+        self.memory[address : address + len(data)] = data
+
+    def counters(self):
+        """Cycles, counters of the machine by their names, and for each master what `Simulation.counters` tells."""
+        counted = {"cycles": self.cycles, "ports": self.traffic()}
+        for register in self.registers.registers:
+            if register.name.startswith("counter_"):
+                counted[register.name.removeprefix("counter_")] = self.simulation.read(register.offset)
+        return counted
+
+    def reset(self):
+        self.simulation.reset()
+        self._must_clear = False
+
+    # What only RTL has.
+
+    @property
+    def cycles(self):
+        """Of the first clock, since the last `load` or `reset`."""
+        return self.simulation.cycles
+
+    def mark(self):
+        """Where the counters of the ports stand."""
+        return self.simulation.mark()
+
+    def traffic(self, since=None, until=None):
+        """As `Simulation.counters`, with `is_array`: whether a master fetches tiles for the array."""
+        counted = self.simulation.counters(since=since, until=until)
+        return {name: counts | {"is_array": name in self._array} for name, counts in counted.items()}
+
+    def write_timeline(self, path):
+        """Write when the outputs that are watched were up, for Perfetto."""
+        named = {}
+        for name, spans in self.simulation.intervals().items():
+            output, _, bit = name.partition(".")
+            named[self._bits[output][int(bit)] if bit and output in self._bits else name] = spans
+        write_timeline(named, path, mhz=self._mhz)
+
+    def write_vcd(self, path, first, cycles):
+        """As `Simulation.write_vcd`; cycles are those since `load`."""
+        self.simulation.write_vcd(path, first, cycles)
+
+    def close(self):
+        """Give back what is not Python's."""
+        self.simulation.close()
+
+    # Registers.
+
+    def read_value(self, name):
+        """A value that registers tell, whole, by its name."""
+        value = 0
+        for register in self.registers.registers:
+            for bits in register.bits:
+                if bits.name == name:
+                    part = (self.simulation.read(register.offset) & bits.mask) >> bits.first
+                    value |= part << bits.low
+        return value
+
+    def write_value(self, name, value):
+        """Write all registers that hold a value, or do what a bit does."""
+        for register in self.registers.registers:
+            for bits in register.bits:
+                if bits.name == name and register.can_be_written:
+                    part = value >> bits.low & ((1 << bits.width) - 1)
+                    self.simulation.write(register.offset, part << bits.first)
+
+    def _start(self, position, prompt, limit):
+        if self._must_clear:
+            self.write_value("clear", 1)
+        values = {
+            "program_address": self._image.program_address,
+            "program_bytes": len(self._image.program),
+            "position": position,
+            "prompt": prompt,
+            "limit": limit,
+            "enable_done": 1,
+            "done": 1,  # which clears it
+            "start": 1,
+        }
+        for name, value in values.items():
+            self.write_value(name, value)
+
+    def _wait(self, position, prompt, on_batch):
+        """Let time pass until the run is over; what was wrong if it had to be given up."""
+        simulation = self.simulation
+        end = simulation.cycles + self.max_cycles
+        moved, traffic = simulation.cycles, None
+        is_told = False
+        while True:
+            if self._is_stopped and not is_told:
+                self.write_value("stop", 1)
+                is_told = True
+            why = simulation.run(_SLICE_CYCLES if on_batch is None else _POLL_CYCLES)
+            if on_batch is not None:
+                at = self.read_value("at_position")
+                if at != position:
+                    token = self.read_tokens(at, 1)[0] if at >= prompt and at < self.machine.positions else None
+                    on_batch(Batch(position, at - position, token))
+                    position = at
+            if why == "interrupt":
+                return None
+            if traffic != (traffic := simulation.transfers()):
+                moved = simulation.cycles
+            if simulation.cycles - moved > self.hang_cycles:
+                return f"no memory has moved anything for {simulation.cycles - moved} cycles"
+            if simulation.cycles > end:
+                return f"it has not ended after {self.max_cycles} cycles"
+
+    def _stop(self, problem):
+        state = STATES[self.read_value("state")]
+        position = self.read_value("at_position")
+        cycles = self.read_value("cycles")
+        pc, layer = self.read_value("pc"), self.read_value("layer")
+        reason = StopReason.ERROR if problem else _REASONS.get(state)
+        self._must_clear = reason not in (StopReason.END_OF_TEXT, StopReason.LIMIT, StopReason.END)
+        if reason is None:
+            problem, reason = f"it has raised its interrupt, but its state is {state}", StopReason.ERROR
+        if reason is not StopReason.ERROR:
+            return Stop(reason=reason, position=position, cycles=cycles)
+        where = f"at instruction {pc}{self._name(pc)}, layer {layer}, position {position}"
+        if problem:
+            message, code, address = f"the machine is {state} {where}: {problem}", "hang", None
+        else:
+            unit = UNITS[self.read_value("error_unit")]
+            number, port, command = (self.read_value(f"error_{name}") for name in ("code", "port", "command"))
+            code, address = f"{unit}.{_code(unit, number)}", self.read_value("error_address")
+            message = f"error {code} of command {command}, port {port}, address {address:#x}; {where}"
+        return Stop(
+            reason=reason, position=position, cycles=cycles, code=code, command=pc, address=address, message=message
+        )
+
+    def _name(self, pc):
+        names = self._image.manifest.get("names", [])
+        return f" ({names[pc]})" if pc < len(names) and names[pc] else ""
+
+    def _check(self, address, n_bytes):
+        if address < 0 or address + n_bytes > len(self.memory):
+            raise ValueError(f"there is no memory at {address:#x} to {address + n_bytes - 1:#x}")
+
+
+def scaled(model: MemoryModel, data_width):
+    """The same memory with beats of another width: rows, banks and groups hold as many of them."""
+    shift = (data_width // 8).bit_length() - model.beat_bytes.bit_length()
+    return replace(
+        model,
+        data_width=data_width,
+        row_bit=max(model.row_bit + shift, 0),
+        bank_bits=tuple(bit + shift for bit in model.bank_bits),
+        group_bits=tuple(bit + shift for bit in model.group_bits),
+    )
+
+
+def _code(unit, number):
+    """What a part's error number means, as far as it is known."""
+    from edgeaccel.memory.block import BlockErrorCode
+    from edgeaccel.memory.command import ErrorCode
+    from edgeaccel.soc.sequencer import SequencerErrorCode
+
+    codes = {"sequencer": SequencerErrorCode, "port": ErrorCode}
+    codes |= dict.fromkeys(("program", "parameters", "cache", "logits"), BlockErrorCode)
+    try:
+        return codes[unit](number).name.lower()
+    except (KeyError, ValueError):
+        return str(number)
