@@ -11,6 +11,7 @@ from test_reference import random_checkpoint
 from edgeaccel.compiler import compile_model
 from edgeaccel.golden.model import Model
 from edgeaccel.golden.reference import greedy
+from edgeaccel.perf.token import predict
 from edgeaccel.runtime import Device, DeviceError, GoldenDevice, Sampler, StopReason, generate
 from edgeaccel.runtime.generate import read_logits
 
@@ -68,6 +69,27 @@ def test_greedy(device, image, tokens):
     assert (result.stop.reason, result.stop.position, result.is_cut) == (StopReason.LIMIT, 8, False)
     assert device.read_tokens(0, 9) == PROMPT + tokens[:6]
     assert generate(device, image, PROMPT, 1).tokens == tokens[:1]
+
+
+def test_counters(device, image):
+    """The cycle model takes as many beats of tiles as the machine, and more cycles than beats of a port."""
+    steps = []
+    device.write_tokens(0, PROMPT)
+
+    def on_batch(batch):
+        program = device.golden.program
+        last = batch.token is not None
+        steps.append(predict(TINY, program, device.memory, position=batch.position, rows=batch.rows, last=last))
+        assert device.counters()["beats"] == sum(step.beats for step in steps)
+
+    stop = device.run(0, 3, 20, on_batch=on_batch)
+    assert len(steps) == 19
+    assert stop.cycles == device.counters()["cycles"] == sum(step.cycles for step in steps)
+    for step in steps:
+        assert 0 < step.beat_share < 1
+        assert step.beat_share == pytest.approx(step.beats / step.cycles / TINY.config.groups)
+    device.reset()
+    assert device.counters() == {"cycles": 0, "beats": 0}
 
 
 @pytest.mark.parametrize("sampled", [False, True])

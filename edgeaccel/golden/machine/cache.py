@@ -92,6 +92,7 @@ class View:
         config = self.config
         layout = config.layout(self.format)
         every = self.state.memory.runs(group.reshape(-1), word.reshape(-1), layout.row_words(inputs))
+        self.state.tile_words += every.shape[0] * every.shape[1]
         codes, scales, at = [], [], 0
         for begin in range(0, inputs, layout.inputs):
             count = min(layout.inputs, inputs - begin)
@@ -173,7 +174,9 @@ def attend(state, f):
         counts, most = np.full(ratio, count), count
     else:
         counts, most = count + np.tile(np.arange(config.rows), ratio), count + state.rows - 1
+    before = state.tile_words
     results = _attend(state, view, f, queries, counts, most)
+    state.tile_words += (batches - 1) * (state.tile_words - before)  # they are read for each batch of queries
     n_words = -(-view.inputs // config.vector_lanes)
     for n in range(n_heads * ratio):
         place = f["out_address"] + n * f["out_stride"]

@@ -74,6 +74,7 @@ class Array:
             places.append(self._take(port, len(own) * n_words, format))
             words = [self.state.memory.words(port, address, count) for address, count in places[-1]]
             own[:] = np.concatenate(words).reshape(own.shape)
+        self.state.tile_words += n_tiles * n_words
         key = inputs, n_tiles, format, tuple(places[0])
         if key in self._kept and np.array_equal(self._kept[key][0], tiles):
             return self._kept[key][1:]

@@ -63,6 +63,8 @@ class State:
         Appends that wait for them.
     token : int or None
         What the logits have given.
+    tile_words : int
+        Words of weights and of the cache that the array has taken.
     """
 
     def __init__(self, machine, memory):
@@ -73,7 +75,7 @@ class State:
         self.tables = np.zeros((config.rows, machine.table_beats, 2, config.vector_lanes), np.uint32)
         self.page_table = np.full(machine.pages, -1)
         self.tokens = np.zeros(machine.positions, np.int64)
-        self.cache = None
+        self.cache, self.tile_words = None, 0
         self.begin(0, 1, 1)
 
     def begin(self, position, prompt, limit):

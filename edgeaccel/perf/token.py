@@ -1,0 +1,292 @@
+"""Cycle model of a batch of tokens: from a program's first instruction to its `next`, from shapes alone.
+
+Each unit is a time at which it is free, each event a time at which it comes; instructions are worked through in order.
+"""
+
+from dataclasses import dataclass
+from functools import cache
+from math import ceil
+
+from edgeaccel.cache import CacheLayout
+from edgeaccel.golden import append as golden_append
+from edgeaccel.golden import function, norm, rotary
+from edgeaccel.golden.feed import Operator
+from edgeaccel.golden.quantise import applier_latency, scale_latency
+from edgeaccel.golden.units import Attend
+from edgeaccel.perf import attention, matrix
+from edgeaccel.perf.matrix import PortMemory
+
+__all__ = ["TokenPrediction", "predict", "walk"]
+
+# Cycles of the sequencer, `edgeaccel.soc.sequencer.Sequencer`.
+INSTRUCTION_CYCLES, SKIPPED_CYCLES, JUMP_CYCLES = 3, 2, 1
+PRODUCT_CYCLES = {"read": 3, "fetch": 3, "append": 4, "attend": 4}  # more, for an address that depends on the layer
+ROW_CYCLES, ROWS_CYCLES = 6, 2  # of a read for each row
+NEXT_CYCLES, BATCH_CYCLES = 4, 3
+SYNC_CYCLES = 3
+VECTORS_AHEAD = 4  # that wait for their results
+
+# Cycles of the ways between units.
+REQUEST_CYCLES = 8  # from a fetch to its first address
+OPERATOR_CYCLES = 4  # from a multiply to the feed
+ENTRY_CYCLES = 4  # from results of the array to the epilogue
+EXIT_CYCLES = 4  # from the epilogue to its places
+GAIN_CYCLES = 8  # into the activation buffer
+STEP_CYCLES = 2  # from statistics to the vector that takes them
+READ_CYCLES = 12  # from a read to its address, and from its answer to the target
+CACHE_CYCLES = 24  # from vectors of the epilogue to the cache writer, and through it
+OUTPUT_CYCLES = 10  # from attention's vectors into the activation buffer
+LOGITS_CYCLES = 16  # from the last logits to the token
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenPrediction:
+    """Core cycles of a batch.
+
+    Attributes
+    ----------
+    cycles : int
+        From its first instruction to that of the next one.
+    beats : int
+        Of tiles, all ports together.
+    beat_share : float
+        Of what all ports could give in those cycles, at the rate of their memory.
+    """
+
+    cycles: int
+    beats: int
+    beat_share: float
+
+
+def walk(program, *, rows, last):
+    """The instructions that a batch executes: (name, fields, layer, skipped ones before it), `next` or `end` last.
+
+    Parameters
+    ----------
+    program : list of (name, when, fields)
+        As `edgeaccel.isa.decode` gives them.
+    rows : int
+    last : bool
+        Whether the batch is the last one of the tokens given.
+    """
+    number, layer, layers, skipped = _first_of_batch(program), 0, 0, 0
+    while True:
+        name, when, fields = program[number]
+        followed = layer + 1 < layers or last
+        runs = {"single": rows == 1, "several": rows > 1, "last": last, "followed": followed}
+        number += 1
+        if not (runs | {"always": True, "unfollowed": not followed})[when]:
+            skipped += 1
+            continue
+        yield name, fields, layer, skipped
+        skipped = 0
+        if name in ("next", "end"):
+            return
+        if name == "loop":
+            layer, layers = 0, fields["layers"]
+        elif name == "again" and layer + 1 < layers:
+            layer, number = layer + 1, fields["target"]
+        elif name == "again":
+            layer = layers = 0
+
+
+def _first_of_batch(program):
+    """Number of the instruction that `next` goes to: what stands before is done once."""
+    return next((fields["target"] for name, _, fields in program if name == "next"), 0)
+
+
+def predict(machine, program, memory, *, position, rows=1, last=True):
+    """Cycles of a batch.
+
+    Parameters
+    ----------
+    machine : Machine
+    program : list of (name, when, fields)
+    memory : PortMemory
+        Of each port, and of what lies behind the ports.
+    position, rows : int
+        Of the batch.
+    last : bool
+        Whether a token comes behind it.
+
+    Returns
+    -------
+    TokenPrediction
+    """
+    view = next((fields for name, _, fields in program if name == "cache"), None)
+    timeline = _Timeline(machine, view, memory, position, rows)
+    for name, fields, layer, skipped in walk(program, rows=rows, last=last):
+        timeline.issue(name, skipped)
+        getattr(timeline, f"do_{name}", timeline.do_nothing)(fields, layer)
+    cycles = ceil(timeline.now)
+    beats = timeline.words * machine.config.word_bits // machine.config.port_data_width
+    port_cycles = cycles * machine.config.port_mhz / machine.config.core_mhz
+    share = beats / (port_cycles * machine.config.groups * memory.share)
+    return TokenPrediction(cycles=cycles, beats=beats, beat_share=share)
+
+
+class _Timeline:
+    """Times of all units while the instructions of a batch are worked through."""
+
+    def __init__(self, machine, view, memory, position, rows):
+        config = machine.config
+        self.machine, self.config, self.memory = machine, config, memory
+        self.position, self.rows = position, rows
+        self.layout = None
+        if view is not None:
+            names = {"heads": "heads", "head_dim": "inputs", "format": "format", "page_bits": "page_bits"}
+            self.layout = CacheLayout(config=config, **{name: view[of] for name, of in names.items()})
+        self.latency = memory.latency * config.core_mhz / config.port_mhz
+        rate = config.port_data_width * config.port_mhz * memory.share / (config.word_bits * config.core_mhz)
+        self.rate = min(1.0, rate)  # words of a port a cycle
+        self.now = 0.0  # of the sequencer
+        self.asked = 0.0  # ports: when the words that were asked for last may come
+        self.port_free = self.array_free = self.vector_free = self.reader_free = self.writer_free = 0.0
+        self.results, self.vector_ends = [], []
+        self.loads, self.appends, self.statistics = [], [], []
+        self.reads, self.gains, self.heads = [], [0.0], []
+        self.factors = self.token = 0.0
+        self.words = 0
+        stages = 12 + rotary.LATENCY + function.latency(machine.functions) + 12  # `golden.epilogue.steps_net`
+        self.path_cycles = ENTRY_CYCLES + stages + EXIT_CYCLES
+
+    def issue(self, name, skipped):
+        self.now += SKIPPED_CYCLES * skipped + INSTRUCTION_CYCLES + PRODUCT_CYCLES.get(name, 0)
+
+    def do_nothing(self, f, layer):
+        pass
+
+    def do_again(self, f, layer):
+        self.now += JUMP_CYCLES
+
+    def do_read(self, f, layer):
+        by_row = f["index"] in ("token", "position")
+        count = self.rows if by_row else 1
+        self.now += ROWS_CYCLES + ROW_CYCLES * self.rows - PRODUCT_CYCLES["read"] if by_row else 0
+        beats = count * max(f["bytes"] / (self.config.port_data_width / 8), f["bytes"] / (4 * self.config.vector_lanes))
+        self.reader_free = max(self.now, self.reader_free) + beats
+        done = self.reader_free + READ_CYCLES + self.latency
+        if f["target"] in ("vector", "table"):
+            self.reads.append(done)
+        elif f["target"] == "gain":
+            self.gains.append(done)
+
+    def do_sync(self, f, layer):
+        self.now = max([self.now, *self.reads]) + SYNC_CYCLES
+        self.reads = []
+
+    def do_fetch(self, f, layer):
+        words = max(f["words"], f["long_words"] if f["long"] else 0)
+        self.words += f["long"] * f["long_words"] + (self.config.groups - f["long"]) * f["words"]
+        begin = max(self.now + REQUEST_CYCLES + self.latency, self.port_free)
+        self.port_free = begin + words / self.rate
+        self.asked = self.port_free
+
+    def do_multiply(self, f, layer):
+        start = self.now + OPERATOR_CYCLES
+        if f["wait"]:
+            start = max(start, self.loads.pop(0))
+        shape = _shape(self.config, f["format"], f["inputs"], f["channel_tiles"])
+        first = max(start + shape.first_word, self.array_free)
+        last = max(first + shape.last_word - shape.first_word, self.asked)
+        self.array_free = last + 1
+        n_tiles, through = f["channel_tiles"], shape.last_result - shape.last_word
+        step = (last - first) / n_tiles
+        self.results += [last + through - (n_tiles - 1 - n) * step for n in range(n_tiles)]
+
+    def do_vector(self, f, layer):
+        config = self.config
+        if len(self.vector_ends) >= VECTORS_AHEAD:
+            self.now = max(self.now, self.vector_ends[-VECTORS_AHEAD])
+        beats = f["vectors"] * -(-f["channels"] // config.vector_lanes)
+        begin = max(self.now, self.vector_free)
+        end = begin + beats
+        if not f["zeros"]:
+            n_tiles = f["vectors"] * -(-f["channels"] // config.tile_channels)
+            end = max(end, self.results[n_tiles - 1])
+            begin = max(begin, self.results[0])
+            del self.results[:n_tiles]
+        if f["take"]:
+            self.factors = self.statistics.pop(0) + STEP_CYCLES
+            end = max(end, self.factors + beats)
+        self.vector_free = end
+        end += self.path_cycles
+        self.vector_ends.append(end)
+        if f["statistics"]:
+            self.statistics += [end + norm.statistics_latency(config.vector_lanes, self.machine.max_channels)]
+        if f["to_buffer"] and f["event"]:
+            gained = self.gains.pop() if f["gain"] and len(self.gains) > 1 else 0.0
+            self.loads.append(max(end, gained) + GAIN_CYCLES)
+        if f["to_cache"]:
+            self.heads.append(end)
+        if f["to_logits"] and f["ends"]:
+            self.token = end + LOGITS_CYCLES
+
+    def do_append(self, f, layer):
+        layout, config = self.layout, self.config
+        steps = _steps(config, layout, bool(f["values"]), self.position, self.rows)
+        begin = self.heads.pop(0) + CACHE_CYCLES + scale_latency(config.vector_lanes) + applier_latency()
+        self.writer_free = max(begin, self.writer_free) + steps
+        if f["event"]:
+            self.appends.append(self.writer_free + self.latency)
+
+    def do_attend(self, f, layer):
+        start = self.now
+        if f["wait"]:
+            start = max(start, self.appends.pop(0))
+        if f["load"]:
+            start = max(start, self.loads.pop(0))
+        start = max(start, self.array_free)
+        config, ratio = self.config, f["ratio"]
+        command = Attend(
+            n_heads=f["n_heads"],
+            first_head=f["first_head"],
+            batches=-(-ratio // config.rows) if f["spread"] else ratio,
+            count=self.position + 1,
+            factor=0,
+            causal=not f["spread"],
+            rows=min(ratio, config.rows) if f["spread"] else self.rows,
+            window=f["window"],
+        )
+        cycles = _attend(config, self.layout, command, self.memory)
+        end = start + cycles.last_result
+        self.words += cycles.beats * config.port_data_width // config.word_bits
+        self.port_free = max(self.port_free, start + attention.FIRST_READ + self.latency + cycles.port_cycles)
+        self.array_free = end
+        if f["event"]:
+            self.loads.append(end + OUTPUT_CYCLES + -(-self.layout.head_dim // config.vector_lanes))
+
+    def do_next(self, f, layer):
+        self.now = max(self.now + NEXT_CYCLES, self.token + NEXT_CYCLES) + (0 if self.token else BATCH_CYCLES)
+
+
+@cache
+def _shape(config, format, inputs, channel_tiles):
+    """Prediction of an operator whose words are there already."""
+    operator = Operator(format=format, inputs=inputs, channel_tiles=channel_tiles)
+    return matrix.predict(config, [operator], PortMemory(latency=0, share=1e9))
+
+
+def _attend(config, layout, command, memory):
+    return _attend_of(config, layout, tuple(sorted(vars(command).items())), memory)
+
+
+@cache
+def _attend_of(config, layout, command, memory):
+    return attention.predict(config, layout, Attend(**dict(command)), memory)
+
+
+def _steps(config, layout, is_values, position, rows):
+    """Cycles of the cache writer for a layer's keys, or values."""
+    command = golden_append.Append(
+        kind="v" if is_values else "k",
+        format=layout.format,
+        rows=rows,
+        heads=layout.heads,
+        inputs=layout.head_dim,
+        unit=0,
+        place=position % config.block,
+        page=0,
+        scales=0,
+    )
+    return layout.heads * len(golden_append.head_steps(config, command))
