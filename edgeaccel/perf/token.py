@@ -172,7 +172,7 @@ class _Timeline:
             self.gains.append(done)
 
     def do_sync(self, f, layer):
-        self.now = max([self.now, *self.reads]) + SYNC_CYCLES
+        self.now = max([self.now, *self.reads, *self.vector_ends]) + SYNC_CYCLES
         self.reads = []
 
     def do_fetch(self, f, layer):
@@ -257,7 +257,10 @@ class _Timeline:
             self.loads.append(end + OUTPUT_CYCLES + -(-self.layout.head_dim // config.vector_lanes))
 
     def do_next(self, f, layer):
-        self.now = max(self.now + NEXT_CYCLES, self.token + NEXT_CYCLES) + (0 if self.token else BATCH_CYCLES)
+        if self.token:
+            self.now = max(self.now, self.token) + NEXT_CYCLES
+        else:  # the next batch begins before, but it waits for the vectors
+            self.now = max([self.now, *self.vector_ends]) + NEXT_CYCLES + BATCH_CYCLES
 
 
 @cache
