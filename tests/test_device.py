@@ -1,21 +1,33 @@
 """The simulation that lives on: a small top level of a register bank and a block copier."""
 
+import contextlib
 import functools
 import json
+import re
 from dataclasses import replace
 
 import numpy as np
 import pytest
-from amaranth.hdl import Module, Signal
+from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
+from edgeaccel.image import Image
+from edgeaccel.machine import machine
 from edgeaccel.memory import BlockReader, BlockWriter, axi
+from edgeaccel.runtime import Batch, Device, StopReason
+from edgeaccel.runtime.rtl import RtlDevice, scaled
 from edgeaccel.sim.bench import StreamError
 from edgeaccel.sim.device import Simulation, write_timeline
 from edgeaccel.sim.memory import HBM2, IDEAL
 from edgeaccel.sim.system import Memory
+from edgeaccel.soc import axi_lite
+from edgeaccel.soc.core import Unit
+from edgeaccel.soc.registers import Registers
+from edgeaccel.soc.sequencer import State
+from edgeaccel.soc.tokens import TokenMemory
 
+MACHINE = machine("tiny", positions=64, port_bytes=1 << 16)
 SIZES = {"data_width": 64, "stream_bytes": 8, "buffer_beats": 32}
 SOURCE, TARGET, BYTES, CONTROL, SILENT = 0, 4, 8, 12, 16
 MODEL = replace(IDEAL.with_latency(12), data_width=64, outstanding=4)
@@ -148,8 +160,13 @@ def test_copies_as_often_as_asked(check):
             np.testing.assert_array_equal(target[b : b + n_bytes], source[a : a + n_bytes])
         assert device.run(100) == "cycles"
         assert device.run(1000, until_interrupt=False, hang_cycles=50) == "hang"
+        copy(device, 0, 2000, 96)
+        begin = device.cycles
+        assert device.run(10_000, poll=(BYTES, 96, 10)) == "interrupt"
+        assert device.run(10_000, until_interrupt=False, poll=(CONTROL, 1, 10)) == "changed"
+        assert device.cycles - begin < 200
         copied = np.zeros_like(target)
-        copied[100:1100], copied[7], copied[2000:2096] = source[3:1003], source[0], source[4000:4096]
+        copied[100:1100], copied[7], copied[2000:2096] = source[3:1003], source[0], source[:96]
         copied[100], target[100] = 0, 0
         np.testing.assert_array_equal(target, copied)
 
@@ -279,3 +296,180 @@ def test_bad_arguments():
             Simulation(copier(), both, **options)
     with pytest.raises(ValueError, match="the component lacks interrupt, s_axil__araddr"):
         Simulation(BlockReader(), {})
+
+
+class Stand(wiring.Component):
+    """What a machine is to its host: a batch takes 200 cycles, and the token behind it is its position plus 7.
+
+    Before a batch it reads 64 bytes of the program, and of the memory of port 1 at 64 x its position. A program of one
+    instruction never ends, and one of two is an error.
+    """
+
+    bit_names = {"events": ("running", "reading")}
+
+    def __init__(self):
+        self.registers = Registers(MACHINE, self.bit_names["events"])
+        self.map = self.registers.map
+        master = axi.Signature(data_width=128, write=False)
+        members = {"s_axil": In(axi_lite.Signature(address_width=self.map.address_width)), "irq": Out(1)}
+        members |= {"m_axi": Out(master).array(2), "m_axi_program": Out(master), "events": Out(2)}
+        super().__init__(members)
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.registers = registers = self.registers
+        m.submodules.tokens = tokens = TokenMemory(MACHINE)
+        sizes = {"data_width": 128, "stream_bytes": 16, "buffer_beats": 16}
+        m.submodules.program = program = BlockReader(**sizes)
+        m.submodules.port = port = BlockReader(**sizes)
+        connect(m, flipped(self.s_axil), registers.s_axil)
+        connect(m, registers.tokens, tokens.host)
+        connect(m, flipped(self.m_axi_program), program.m_axi)
+        connect(m, flipped(self.m_axi[1]), port.m_axi)
+        state, at, waited = Signal(State), Signal(21), Signal(8)
+        behind = Signal(21)
+        given = behind < registers.prompt
+        running = state == State.RUNNING
+        m.d.comb += [
+            self.irq.eq(registers.irq),
+            self.events.eq(Cat(running, program.m_axi.rvalid)),
+            registers.events.eq(self.events),
+            registers.state.eq(state),
+            registers.busy.eq(running),
+            registers.at_position.eq(at),
+            registers.error.unit.eq(Unit.PORT),
+            registers.error.code.eq(6),
+            registers.error.address.eq(0x1234567890),
+            behind.eq(Mux(at + 2 <= registers.prompt, at + 2, at + 1)),
+            program.i_commands.p.address.eq(registers.program_address),
+            program.i_commands.p.bytes.eq(64),
+            port.i_commands.p.address.eq(at * 64),
+            port.i_commands.p.bytes.eq(64),
+            program.i_commands.valid.eq(running & (waited == 0)),
+            port.i_commands.valid.eq(running & (waited == 0)),
+            program.o.ready.eq(1),
+            port.o.ready.eq(1),
+            tokens.sequencer.position.eq(behind),
+            tokens.sequencer.token.eq(behind + 7),
+            tokens.sequencer.write.eq(running & (waited == 199) & ~given),
+        ]
+        m.d.sync += registers.done.eq(0)
+        with m.If(registers.clear):
+            m.d.sync += state.eq(State.IDLE)
+        with m.Elif(registers.start & ~running):
+            m.d.sync += [state.eq(State.RUNNING), at.eq(registers.position), waited.eq(0)]
+        with m.Elif(running):
+            ends = registers.stop | ((waited == 200) & ~given & (behind >= registers.limit))
+            m.d.sync += waited.eq(waited + 1)
+            with m.If(registers.program_bytes == 128):
+                m.d.sync += [state.eq(State.ERROR), registers.done.eq(1)]
+            with m.Elif((waited == 200) & (registers.program_bytes != 64)):
+                m.d.sync += [waited.eq(0), at.eq(behind)]
+            with m.Elif(waited == 200):
+                m.d.sync += waited.eq(waited)
+            with m.If(ends & (registers.program_bytes != 128)):
+                m.d.sync += [state.eq(Mux(registers.stop, State.STOPPED, State.LIMIT)), registers.done.eq(1)]
+        return m
+
+
+def made_image(n_instructions=3):
+    segments = [(64, np.arange(200, dtype=np.uint8)), (MACHINE.data_base + 64, np.full(100, 9, np.uint8))]
+    names = ["a", "b", "c"]
+    return Image(
+        machine=MACHINE,
+        program=bytes(range(1, 65)) * n_instructions,
+        program_address=MACHINE.data_base + 256,
+        segments=segments,
+        manifest={"names": names},
+    )
+
+
+@pytest.fixture(scope="module")
+def stand():
+    with contextlib.closing(RtlDevice(MACHINE, component=Stand(), checks=True, watch=True)) as device:
+        yield device
+
+
+def test_rtl_device(stand, tmp_path):
+    assert isinstance(stand, Device)
+    stand.load(made_image())
+    np.testing.assert_array_equal(stand.read(60, 210), [0] * 4 + list(range(200)) + [0] * 6)
+    stand.write(100, np.array([1, 2, 3], np.uint8))
+    assert stand.read(99, 5).tolist() == [35, 1, 2, 3, 39]
+    stand.write_tokens(3, [5, 6, 1 << 19])
+    assert stand.read_tokens(3, 3) == [5, 6, 1 << 19]
+    for on_batch in (None, [].append):
+        stop = stand.run(1, 6, 9, on_batch)
+        assert (stop.reason, stop.position) == (StopReason.LIMIT, 9)
+        assert 6 * 200 < stop.cycles < 6 * 202
+    assert on_batch.__self__ == [
+        Batch(1, 2, None),
+        Batch(3, 2, None),
+        Batch(5, 1, 13),
+        Batch(6, 1, 14),
+        Batch(7, 1, 15),
+        Batch(8, 1, 16),
+    ]
+    assert stand.read_tokens(6, 4) == [13, 14, 15, 16]
+    counted = stand.counters()
+    assert counted["running"] == stop.cycles
+    assert 0 < counted["reading"] < counted["running"]
+    ports = counted["ports"]
+    assert [ports[name]["beats_read"] for name in ("m_axi_0", "m_axi_1", "m_axi_program")] == [0, 48, 48]
+    assert [ports[name]["is_array"] for name in ports] == [True, True, False]
+    stand.write_timeline(tmp_path / "t.json")
+    events = json.loads((tmp_path / "t.json").read_text())["traceEvents"]
+    assert [event["args"]["name"] for event in events if event["name"] == "thread_name"] == ["running", "reading"]
+    stand.load(made_image())
+    assert stand.read_tokens(4, 1) == [6]
+    assert stand.read(100, 3).tolist() == [36, 37, 38]
+
+
+def test_rtl_device_stops(stand):
+    stand.load(made_image())
+
+    def on_batch(batch):
+        seen.append(batch.position)
+        if len(seen) == 2:
+            stand.stop()
+
+    for _ in range(2):
+        seen = []
+        stop = stand.run(0, 2, 60, on_batch)
+        assert stop.reason is StopReason.STOPPED
+        assert seen == [0, 2]
+        assert stop.position == 3
+    stop = stand.run(0, 2, 3)
+    assert stop.reason is StopReason.LIMIT
+
+
+def test_rtl_device_errors(stand):
+    stand.load(made_image(2))
+    stop = stand.run(0, 2, 3)
+    assert stop.reason is StopReason.ERROR
+    assert (stop.code, stop.command, stop.address) == ("port.response", 0, 0x1234567890)
+    assert re.search("error port.response of command 0, port 0, .*instruction 0 .a., layer 0, position 0", stop.message)
+    stand.load(made_image(1))
+    stand.hang_cycles = 500
+    stop = stand.run(0, 2, 3)
+    assert (stop.reason, stop.code) == (StopReason.ERROR, "hang")
+    assert "the machine is running at instruction 0 (a), layer 0, position 0: no memory has moved" in stop.message
+    stand.load(made_image())
+    assert stand.run(0, 2, 3).reason is StopReason.LIMIT
+    for call, message in (
+        (lambda: stand.run(2, 2, 3), "position must be below"),
+        (lambda: stand.run(0, 2, 65), "limit must be 2"),
+        (lambda: stand.write_tokens(63, [1, 2]), "tokens 63 to 64 are outside"),
+        (lambda: stand.read(len(stand.memory), 1), "there is no memory at"),
+        (lambda: stand.load(replace(made_image(), machine=machine("tiny"))), "for another machine"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            call()
+
+
+def test_scaled_memories():
+    """A beat is a beat, whatever its width: as many of them lie in a row, and in a bank before the next."""
+    for width in (128, 512):
+        model = scaled(HBM2, width)
+        assert model.share == pytest.approx(HBM2.share, abs=0.001)
+        assert model.page_bytes * 256 == HBM2.page_bytes * width

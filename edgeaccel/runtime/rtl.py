@@ -17,6 +17,7 @@ __all__ = ["MEMORIES", "RtlDevice", "scaled"]
 MEMORIES = {"ideal": IDEAL, "hbm2": HBM2, "ddr4": DDR4_2400}
 
 _DATA_BYTES = 1 << 34  # of the memory behind the ports', as in the golden machine; only what is touched takes room
+_NO_RESERVE = getattr(mmap, "MAP_NORESERVE", 0x4000)  # not every Python knows its name; Linux has this number
 _POLL_CYCLES = 64  # a batch takes far more, and so does what the next one changes in memory
 _SLICE_CYCLES = 1 << 18  # so that Python gets to see an interrupt from the keyboard
 _REASONS = {name: StopReason(name) for name in ("end_of_text", "limit", "end", "error", "stopped")}
@@ -91,7 +92,7 @@ class RtlDevice:
         self.max_cycles, self.hang_cycles = max_cycles, hang_cycles
         self._bits = getattr(component, "bit_names", {})
         self._map = mmap.mmap(
-            -1, machine.data_base + data_bytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | mmap.MAP_NORESERVE
+            -1, machine.data_base + data_bytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _NO_RESERVE
         )
         self.memory = np.frombuffer(self._map, np.uint8)
         domains = getattr(component, "domains", ("sync",))
@@ -267,7 +268,8 @@ class RtlDevice:
             if self._is_stopped and not is_told:
                 self.write_value("stop", 1)
                 is_told = True
-            why = simulation.run(_SLICE_CYCLES if on_batch is None else _POLL_CYCLES)
+            poll = (self.registers["at_position"].offset, position, _POLL_CYCLES) if on_batch is not None else None
+            why = simulation.run(_SLICE_CYCLES, poll=poll)
             if on_batch is not None:
                 at = self.read_value("at_position")
                 if at != position:
@@ -329,12 +331,15 @@ def scaled(model: MemoryModel, data_width):
 
 def _code(unit, number):
     """What a part's error number means, as far as it is known."""
+    from edgeaccel.attention.command import AttentionErrorCode
     from edgeaccel.memory.block import BlockErrorCode
     from edgeaccel.memory.command import ErrorCode
     from edgeaccel.soc.sequencer import SequencerErrorCode
+    from edgeaccel.systolic.operator import FeedErrorCode
 
-    codes = {"sequencer": SequencerErrorCode, "port": ErrorCode}
-    codes |= dict.fromkeys(("program", "parameters", "cache", "logits"), BlockErrorCode)
+    codes = {"sequencer": SequencerErrorCode, "port": ErrorCode, "feed": FeedErrorCode}
+    codes |= dict.fromkeys(("program", "parameters", "logits"), BlockErrorCode)
+    codes |= dict.fromkeys(("attention", "cache"), AttentionErrorCode)
     try:
         return codes[unit](number).name.lower()
     except (KeyError, ValueError):

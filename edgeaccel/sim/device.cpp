@@ -15,7 +15,7 @@ namespace {
 constexpr int reset_cycles = 8;
 constexpr int64_t answer_cycles_limit = 10000;  // of a register access, in the first clock
 
-enum RunEnd { interrupted = 0, ran_out = 1, hung = 2, no_answer = 8 };  // beside those of `Outcome` from 4 to 7
+enum RunEnd { interrupted = 0, ran_out = 1, hung = 2, no_answer = 8, changed = 9 };  // beside those of `Outcome` from 4 to 7
 
 struct Domain {
     int64_t period;
@@ -36,6 +36,12 @@ struct Config {
 
     uint64_t culprit;  // the sink or the port that broke its contract
     uint64_t culprit_domain;
+};
+
+// A register that is read now and then, to see whether it still has a value.
+struct Poll {
+    uint64_t address, value;
+    int64_t cycles;  // between two reads; 0 for none
 };
 
 // A new value of a watched output, from this cycle on.
@@ -125,13 +131,20 @@ class Device {
     }
 
     // Lets time pass until the interrupt is up, or for a number of cycles of the first clock.
-    int run(int64_t max_cycles, bool until_interrupt, int64_t hang_cycles) {
+    int run(int64_t max_cycles, bool until_interrupt, int64_t hang_cycles, const Poll &poll) {
         quiet_cycles = 0;
-        const int64_t end = config.domains[0].cycles + max_cycles;
-        while (config.domains[0].cycles < end) {
+        const int64_t &now = config.domains[0].cycles;
+        const int64_t end = now + max_cycles;
+        int64_t next_poll = poll.cycles ? now + poll.cycles : never;
+        while (now < end) {
             if (const Outcome outcome = tick(); outcome != finished) return outcome;
             if (until_interrupt && interrupt_seen) return interrupted;
             if (hang_cycles && quiet_cycles > hang_cycles) return hung;
+            if (now < next_poll) continue;
+            uint64_t value, response;
+            if (const int outcome = access(false, poll.address, &value, &response)) return outcome;
+            if (value != poll.value || response != okay) return changed;
+            next_poll = now + poll.cycles;
         }
         return ran_out;
     }
@@ -343,8 +356,8 @@ void device_destroy(void *device) { delete static_cast<Device *>(device); }
 
 void device_reset(void *device) { static_cast<Device *>(device)->reset(); }
 
-int device_run(void *device, int64_t max_cycles, int until_interrupt, int64_t hang_cycles) {
-    return static_cast<Device *>(device)->run(max_cycles, until_interrupt, hang_cycles);
+int device_run(void *device, int64_t max_cycles, int until_interrupt, int64_t hang_cycles, const Poll *poll) {
+    return static_cast<Device *>(device)->run(max_cycles, until_interrupt, hang_cycles, *poll);
 }
 
 int device_write(void *device, uint64_t address, uint64_t value, uint64_t *response) {

@@ -29,7 +29,7 @@ _HOST = {"aw": ("addr", "prot"), "w": ("data", "strb"), "b": ("resp",)} | _READ
 _CHANNELS = {"ar": ("id", "addr", "len", "size", "burst"), "r": ("id", "data", "resp", "last")}
 _CHANNELS |= {"aw": _CHANNELS["ar"], "w": ("data", "strb", "last"), "b": ("id", "resp")}
 _CHANGE = np.dtype([("cycle", np.int64), ("output", np.uint64), ("value", np.uint64)])
-_ENDS = {0: "interrupt", 1: "cycles", 2: "hang"}
+_ENDS = {0: "interrupt", 1: "cycles", 2: "hang", 9: "changed"}
 _MAX_CHANGES = 1 << 23
 
 
@@ -49,8 +49,8 @@ class Simulation:
     Parameters
     ----------
     component : wiring.Component
-        With a member `s_axil` (AXI4-Lite slave of 32 bits), AXI4 masters, an output `interrupt`, and else only plain
-        ports of at most 64 bits.
+        With a member `s_axil` (AXI4-Lite slave of 32 bits), AXI4 masters, an output `irq` or `interrupt`, and else only
+        plain ports of at most 64 bits.
     memories : dict of str to edgeaccel.sim.system.Memory
         One for each master, by the prefix of its ports (`m_axi_0`); contents may overlap.
     clocks : dict of str to number
@@ -172,21 +172,31 @@ class Simulation:
         self._check_response("read", address, response.value)
         return value.value
 
-    def run(self, max_cycles, *, until_interrupt=True, hang_cycles=0):
+    def run(self, max_cycles, *, until_interrupt=True, hang_cycles=0, poll=None):
         """Let time pass.
+
+        Parameters
+        ----------
+        max_cycles : int
+        until_interrupt : bool
+        hang_cycles : int
+            If not 0, cycles without a transfer of a memory.
+        poll : (address, value, cycles), optional
+            A register that is read every so many cycles.
 
         Returns
         -------
         str
-            "interrupt" if that is up, "cycles" after `max_cycles`, "hang" if no memory took or gave anything for
-            `hang_cycles` (0 for no limit).
+            "interrupt" if that is up, "cycles" after `max_cycles`, "hang" after `hang_cycles`, "changed" if the
+            register has another value.
 
         Raises
         ------
         StreamError
             If a contract is broken.
         """
-        end = self._library.device_run(self._handle, max_cycles, until_interrupt, hang_cycles)
+        poll = _CPoll(*(poll or (0, 0, 0)))
+        end = self._library.device_run(self._handle, max_cycles, until_interrupt, hang_cycles, ctypes.byref(poll))
         self._check(end)
         return _ENDS[end]
 
@@ -364,7 +374,7 @@ def build(component, *, vcd=False, optimise="-O2"):
     pointer, number = ctypes.c_void_p, ctypes.c_int64
     library.device_create.restype = pointer
     library.device_destroy.argtypes = library.device_reset.argtypes = library.device_report.argtypes = (pointer,)
-    library.device_run.argtypes = (pointer, number, ctypes.c_int, number)
+    library.device_run.argtypes = (pointer, number, ctypes.c_int, number, pointer)
     library.device_write.argtypes = (pointer, ctypes.c_uint64, ctypes.c_uint64, pointer)
     library.device_read.argtypes = (pointer, ctypes.c_uint64, pointer, pointer)
     library.device_set_input.argtypes = (pointer, ctypes.c_uint64, ctypes.c_uint64)
@@ -427,7 +437,8 @@ class _Members:
         self.masters = {}
         self._find_masters(component.signature, ())
         ports = {port["name"]: port for port in describe_ports(component)}
-        pins = {"interrupt", *self._clock_pins()}
+        self.interrupt = "irq" if "irq" in ports else "interrupt"
+        pins = {self.interrupt, *self._clock_pins()}
         host = [f"s_axil_{name}" for name in self._host_names()]
         self._host_prefix = "s_axil_" if host[0] in ports else "s_axil__"
         pins |= {self._host_prefix + name for name in self._host_names()}
@@ -485,11 +496,15 @@ class _Members:
         yield from self._clock_pins()
         yield from self.inputs
         yield from self.outputs
-        yield "interrupt"
+        yield self.interrupt
         yield from (self._host_prefix + name for name in self._host_names())
         for channel in self.channels():
             fields = _CHANNELS[channel.rpartition("_")[2]]
             yield from (f"{channel}{part}" for part in ("valid", "ready", *fields))
+
+
+class _CPoll(ctypes.Structure):
+    _fields_ = (("address", ctypes.c_uint64), ("value", ctypes.c_uint64), ("cycles", ctypes.c_int64))
 
 
 class _CConfig(ctypes.Structure):
