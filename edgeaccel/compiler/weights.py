@@ -93,7 +93,7 @@ class Packer:
 
     def vectors(self, name, address, stride):
         """Segments of the rows of a tensor, in FP32, each `stride` bytes from the one before."""
-        n_rows, width = self._checkpoint.shape.tensors()[name]
+        n_rows = self._checkpoint.shape.tensors()[name][0]
         step = max(1, PART_ELEMENTS // (stride // 4))
         return [
             (
