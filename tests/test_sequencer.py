@@ -100,7 +100,7 @@ class Interpreter:
         self.give("vectors", rows=self.rows, **f)
 
     def pages(self, first, count, page):
-        if first + count > self.machine.pages:
+        if first + count > self.machine.pages or not count:
             return State.ERROR, SequencerErrorCode.RANGE
         self.given += [
             ("pages", {"index": first + n, "page": (page + n) % (1 << 16), "valid": 1}) for n in range(count)
@@ -138,7 +138,10 @@ class Interpreter:
         return None
 
     def loop(self, layers):
+        if not layers:
+            return State.ERROR, SequencerErrorCode.RANGE
         self.layer, self.layers = 0, layers
+        return None
 
     def again(self, target):
         if self.layer + 1 < self.layers:
@@ -362,7 +365,7 @@ def random_program(rng, machine):
             fixed = {"when": str(rng.choice(isa.WHEN))} if rng.random() < 0.6 else {}
             if name == "pages":
                 first = int(rng.integers(0, machine.pages))
-                fixed |= {"first": first, "count": int(rng.integers(0, min(5, machine.pages - first) + 1))}
+                fixed |= {"first": first, "count": int(rng.integers(1, min(5, machine.pages - first) + 1))}
             if name == "attend":
                 words = machine.config.buffer_words
                 fixed |= {"address": int(rng.integers(0, words)), "stride": int(rng.integers(0, words))}
@@ -374,7 +377,7 @@ def random_program(rng, machine):
     again = len(program)
     program += some(5)
     if rng.random() < 0.8:
-        program += [("loop", {"layers": int(rng.integers(0, 5))})]
+        program += [("loop", {"layers": int(rng.integers(1, 5))})]
         target = len(program)
         program += [*some(8), ("again", {"target": target})]
     program += some(4)
@@ -488,11 +491,13 @@ def test_tokens_that_nobody_waits_for_are_dropped():
         (bytes([31]) + bytes(63), (0, 1, 1), "OPCODE"),
         (bytes([6 << 5 | 2]) + bytes(63), (0, 1, 1), "OPCODE"),
         (isa.encode("pages", first=60, count=5), (0, 1, 1), "RANGE"),
+        (isa.encode("pages"), (0, 1, 1), "RANGE"),
+        (isa.encode("loop"), (0, 1, 1), "RANGE"),
         (isa.encode("attend", address=1 << 19), (0, 1, 1), "RANGE"),
         (isa.encode("attend", stride=1 << 19), (0, 1, 1), "RANGE"),
         (isa.assemble([("loop", {"layers": 2}), ("again", {"target": 9})]), (0, 1, 1), "PROGRAM"),
     ],
-    ids=range(16),
+    ids=range(18),
 )
 def test_errors(program, run, code):
     machine = small_machine()

@@ -17,6 +17,7 @@ from edgeaccel.soc.tokens import token_port
 __all__ = ["Registers"]
 
 _TOKEN_LANES = 3  # bytes that a token needs
+_CYCLES_AT_RESET = 0
 _ERROR_FIELDS = ("unit", "code", "port", "command", "address")
 
 
@@ -158,12 +159,11 @@ class Registers(wiring.Component):
 
     def _values(self, m):
         """Signals by the names that the map gives them."""
-        names = {**self.map.widths("hold", "read"), "cycles": 64}
+        names = self.map.widths("hold", "read")
         own = {name: getattr(self, name) for name in names if hasattr(self, name)}
         own |= {f"error_{name}": self.error[name] for name in _ERROR_FIELDS}
-        counted = {
-            name: Signal(width, name=name) for name, width in names.items() if name not in own
-        }  # counters, and what only this component knows
+        counted = {name: Signal(width, name=name) for name, width in names.items() if name not in own}
+        counted["cycles"] = Signal(64, name="cycles", init=_CYCLES_AT_RESET)
         pending = Signal(name="done_pending")
         m.d.sync += self.irq.eq(pending & counted["enable_done"])
         return own | counted | {"done": pending, "cycles_high": Signal(32, name="cycles_high")}
@@ -180,7 +180,6 @@ class Registers(wiring.Component):
         for bits in register.bits:
             value = Value.cast(values[bits.name])[bits.low : bits.low + bits.width]
             content = Cat(content, Const(0, bits.first - len(content)), value)
-            content = Cat(content, Const(0, bits.first + bits.width - len(content)))
         return content
 
     def _write(self, m, written, data, strobes, values):

@@ -48,7 +48,7 @@ class SequencerErrorCode(enum.Enum, shape=3):
     OPCODE = 3
     """There is no such instruction, or no such `when`."""
     RANGE = 4
-    """An entry of the page table, or a word of the activation buffer, that the build does not have."""
+    """An entry of the page table, or a word of the activation buffer, that the build does not have; or a count of 0."""
     CLEAR = 5
     """Begun without `clear` behind an error or a stop."""
 
@@ -448,7 +448,7 @@ class Sequencer(wiring.Component):
 
     def _execute_pages(self, m, r, f):
         m.d.sync += [r.entry.eq(f.first), r.page.eq(f.page), r.pages_left.eq(f.count), r.step.eq(Step.PAGES)]
-        with m.If(f.first + f.count > self.machine.pages):
+        with m.If((f.first + f.count > self.machine.pages) | (f.count == 0)):
             self._fail(m, r, SequencerErrorCode.RANGE)
 
     def _execute_append(self, m, r, f):
@@ -467,6 +467,8 @@ class Sequencer(wiring.Component):
 
     def _execute_loop(self, m, r, f):
         m.d.sync += [self.layer.eq(0), r.layers.eq(f.layers), r.more.eq(f.layers > 1), r.step.eq(Step.LATCH)]
+        with m.If(f.layers == 0):
+            self._fail(m, r, SequencerErrorCode.RANGE)
 
     def _execute_again(self, m, r, f):
         with m.If(r.more):
