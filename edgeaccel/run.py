@@ -87,7 +87,7 @@ def _check_options(options):
 
 
 def _run(options):
-    from edgeaccel.runtime import DeviceError, Sampler, StopReason, generate
+    from edgeaccel.runtime import DeviceError, Sampler, generate
     from edgeaccel.runtime.check import CheckedDevice, Difference
     from edgeaccel.runtime.generate import check_prompt
     from edgeaccel.sim.bench import StreamError
@@ -114,8 +114,6 @@ def _run(options):
         problem, run.identical = f"RTL and golden machine differ: {difference}", False
     except (DeviceError, StreamError) as error:
         problem = f"the machine stopped: {error}"
-        if isinstance(error, DeviceError) and error.stop.reason is StopReason.STOPPED:
-            problem = None
     run.end_text()
     record = run.record(image, problem)
     if options.trace is not None:
@@ -196,25 +194,32 @@ class _Session:
         self.tokens, self.identical, self.stop = [], None, None
         self._printed = ""
         self._start = self._said = time.perf_counter()
-        self._begin = self.rtl.mark() if self.rtl else None
-        self._first = self._last = None  # (seconds, mark) of the first and the last token
+        self._begin = self._mark()
+        self._first = self._last = None  # marks behind the first and the last token
         self._print(tokenizer.decode(prompt))
 
     def on_token(self, token):
         """Take a token as it comes."""
         self.tokens.append(token)
-        self._last = time.perf_counter(), self.rtl.mark() if self.rtl else None
+        self._last = self._mark()
         self._first = self._first or self._last
         self._print(self.tokenizer.decode([*self.prompt, *self.tokens]))
         self._progress()
 
     def finish(self, stop):
+        """Take how it ended."""
         self.stop = stop
 
     def end_text(self):
         """The rest of the text, and the end of its line."""
         self._print(self.tokenizer.decode([*self.prompt, *self.tokens]), is_end=True)
         print(flush=True)
+
+    def _mark(self):
+        """(cycles, mark of the ports or None)"""
+        if self.rtl is None:
+            return self.device.counters()["cycles"], None
+        return self.rtl.cycles, self.rtl.mark()
 
     def _print(self, text, *, is_end=False):
         if not is_end:  # a character may come in several tokens
@@ -249,31 +254,34 @@ class _Session:
             "problem": problem,
             "seconds": seconds,
             "tokens_per_second": len(self.tokens) / seconds,
-            "cycles": None,
-            "cycles_per_token": None,
-            "cycles_per_second": None,
             "beat_share": None,
-        }
+        } | self._figures(seconds)
         if options.check:
             record["compared_tokens"] = self.device.tokens
-        if self.rtl is not None:
-            record |= {"memory": options.memory} | self._figures(seconds)
         return record
 
     def _figures(self, seconds):
-        """Of RTL: cycles, and what the ports could have given; of tokens from the second one on if there is one."""
-        cycles = self.rtl.cycles - self._begin.cycles
-        figures = {"cycles": cycles, "cycles_per_second": cycles / seconds}
+        """Cycles, and what the ports could have given; of tokens from the second one on if there is one."""
+        cycles = self._mark()[0] - self._begin[0]
+        figures = {
+            "cycles": cycles,
+            "cycles_per_token": None,
+            "cycles_are": "predicted" if self.rtl is None else "simulated",
+        }
+        if self.rtl is not None:
+            figures |= {"memory": self.options.memory, "cycles_per_second": cycles / seconds}
         if self._first is None:
             return figures
-        figures["prompt_cycles"] = self._first[1].cycles - self._begin.cycles
-        since, until, count = self._first[1], self._last[1], len(self.tokens) - 1
+        figures["prompt_cycles"] = self._first[0] - self._begin[0]
+        since, until, count = self._first, self._last, len(self.tokens) - 1
         if not count:
             since, count = self._begin, 1
-        ports = self.rtl.traffic(since, until)
+        figures["cycles_per_token"] = (until[0] - since[0]) / count
+        if self.rtl is None:
+            return figures
+        ports = self.rtl.traffic(since[1], until[1])
         array = [port for port in ports.values() if port["is_array"]]
         deliverable = sum(port["deliverable"] for port in array)
-        figures["cycles_per_token"] = (until.cycles - since.cycles) / count
         figures["beat_share"] = sum(port["beats_read"] for port in array) / deliverable if deliverable else None
         figures["ports"] = ports
         return figures
@@ -281,7 +289,8 @@ class _Session:
     def summary(self, record):
         parts = [f"{len(self.tokens)} tokens in {record['seconds']:.1f} s, {record['tokens_per_second']:.2f} tokens/s"]
         if record["cycles_per_token"]:
-            parts.append(f"{record['cycles_per_token']:.0f} cycles a token")
+            parts.append(f"{record['cycles_per_token']:.0f} cycles a token ({record['cycles_are']})")
+        if "cycles_per_second" in record:
             parts.append(f"{record['cycles_per_second']:.0f} cycles/s simulated")
         if record["beat_share"]:
             parts.append(f"{100 * record['beat_share']:.1f} % of deliverable beats")
