@@ -514,6 +514,9 @@ ATTEND = ("attend", {"n_heads": 2, "ratio": 1, "spread": 1})
         ([CACHE, ("attend", ATTEND[1] | {"ratio": 64})], "shape", "slots"),
         ([CACHE, ("attend", ATTEND[1] | {"wait": 1})], "event", "event of an append"),
         ([CACHE, ("attend", ATTEND[1] | {"load": 1})], "event", "event of a load"),
+        ([("cache", VIEW | {"k_words": 8}), ATTEND], "cache", "have 9 and 17 words"),
+        ([("cache", VIEW | {"share_bits": 2}), ATTEND], "cache", "4 units cannot share the 2 groups"),
+        ([("cache", VIEW | {"base": 1 << 16}), ("pages", {"count": 2}), ATTEND], "address", "past the memory of port"),
         ([("pages", {"first": 60, "count": 5})], "page", "64 entries"),
         ([("loop", {})], "shape", "at least a layer"),
         ([NEXT], "program", "no logits"),
@@ -578,13 +581,13 @@ def replace_program(image, program):
 def test_memory(rng):
     memory = Memory(TINY, data_bytes=1 << 20)
     content = rng.integers(0, 256, 300, np.uint8)
-    for address in (5, TINY.port_bytes - 100, DATA - 150, DATA + 70000):
+    for address in (5, TINY.port_bytes - 100, DATA - 150, DATA + (1 << 20) - 700):
         memory.write(address, content)
         np.testing.assert_array_equal(memory.read(address - 2, 304)[2:302], content)
     assert not memory.read(1 << 17, 1000).any()
     assert len(memory.read(77, 0)) == 0
     np.testing.assert_array_equal(memory.words(0, 1, 2), memory.read(16, 32).reshape(2, 16))
-    runs = memory.runs([0, 1, 0], [2, 65530, 0], 3)
+    runs = memory.runs(np.array([0, 1, 0]), np.array([2, 65530, 0]), 3)
     np.testing.assert_array_equal(runs[1].reshape(-1), memory.read(TINY.port_bytes + 65530 * 16, 48))
     np.testing.assert_array_equal(runs[2].reshape(-1), memory.read(0, 48))
     for address, size in ((-1, 2), (DATA + (1 << 20) - 1, 2)):

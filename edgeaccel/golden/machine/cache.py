@@ -34,6 +34,11 @@ class View:
             raise Fault("shape", f"the cache cannot be in {self.format}")
         if not self.heads or not self.inputs or self.inputs % 2 or self.inputs > 256:
             raise Fault("shape", f"{self.heads} heads of {self.inputs} dimensions make no cache")
+        words = [config.layout(self.format).row_words(inputs) for inputs in (self.inputs, config.block)]
+        if [self.k_words, self.v_words] != words:
+            raise Fault("cache", f"tiles of keys and values have {words[0]} and {words[1]} words, not as it says")
+        if 1 << self.share_bits > self.of_set:
+            raise Fault("cache", f"{1 << self.share_bits} units cannot share the {self.of_set} groups of a set")
 
     def place(self, position):
         """(page, chunk of it, place in the chunk) of a position."""

@@ -44,7 +44,7 @@ class Array:
         for port, asked in enumerate(self._asked):
             words = f["long_words"] if port < f["long"] else f["words"]
             if words:
-                self.state.memory.words(port, address, words)  # is it there?
+                self.state.memory.check_words(port, address, words)
                 asked.append((address, words, f["format"]))
 
     def multiply(self, f):
@@ -67,13 +67,12 @@ class Array:
         """(float64 [inputs, channels], FP16 codes [blocks, channels]) of the next tiles."""
         config = self.state.config
         n_words = config.layout(format).row_words(inputs)
+        ports = range(min(config.groups, n_tiles))
+        places = [self._take(port, len(range(port, n_tiles, config.groups)) * n_words, format) for port in ports]
         tiles = np.empty((n_tiles, n_words, config.word_bytes), np.uint8)
-        places = []
-        for port in range(min(config.groups, n_tiles)):
-            own = tiles[port :: config.groups]
-            places.append(self._take(port, len(own) * n_words, format))
-            words = [self.state.memory.words(port, address, count) for address, count in places[-1]]
-            own[:] = np.concatenate(words).reshape(own.shape)
+        for port, own in enumerate(places):
+            words = np.concatenate([self.state.memory.words(port, *place) for place in own])
+            tiles[port :: config.groups] = words.reshape(-1, n_words, config.word_bytes)
         self.state.tile_words += n_tiles * n_words
         key = inputs, n_tiles, format, tuple(places[0])
         if key in self._kept and np.array_equal(self._kept[key][0], tiles):

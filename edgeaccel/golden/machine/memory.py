@@ -6,13 +6,12 @@ from edgeaccel.golden.machine.error import Fault
 
 __all__ = ["Memory"]
 
-LEAST_BYTES = 1 << 16
+CHUNK = 1 << 20  # bytes
+SPAN = 4  # times as much may be read at once as is wanted of it
 
 
 class Memory:
     """Bytes by global address, 0 where nothing was written.
-
-    Only what was touched takes room: each region grows to the highest address that was.
 
     Parameters
     ----------
@@ -22,59 +21,60 @@ class Memory:
     """
 
     def __init__(self, machine, data_bytes=1 << 34):
-        self.machine, self.data_bytes = machine, data_bytes
-        self._regions = [np.zeros(0, np.uint8) for _ in range(machine.config.groups + 1)]
+        self.machine = machine
+        self.n_bytes = machine.data_base + data_bytes
+        self._chunks = {}  # those that were written
 
     def read(self, address, n_bytes):
         """Some bytes, a copy; a `Fault` if there are none."""
-        return np.concatenate([self._part(*part).copy() for part in self._parts(address, n_bytes)] or [_NOTHING])
+        data = np.zeros(n_bytes, np.uint8)
+        for number, begin, place in self._pieces(address, n_bytes):
+            if (chunk := self._chunks.get(number)) is not None:
+                data[place] = chunk[begin : begin + place.stop - place.start]
+        return data
 
     def write(self, address, data):
         """Write bytes; a `Fault` if there are none."""
         data = np.asarray(data, np.uint8).reshape(-1)
-        for region, begin, end in self._parts(address, len(data)):
-            self._part(region, begin, end)[:] = data[: end - begin]
-            data = data[end - begin :]
+        for number, begin, place in self._pieces(address, len(data)):
+            if number not in self._chunks:
+                self._chunks[number] = np.zeros(CHUNK, np.uint8)
+            self._chunks[number][begin : begin + place.stop - place.start] = data[place]
 
     def words(self, port, first, count):
-        """Words of a port, uint8 [count, word bytes], a view."""
+        """Words of a port, uint8 [count, word bytes]."""
+        address, n_bytes = self.check_words(port, first, count)
+        return self.read(address, n_bytes).reshape(count, -1)
+
+    def check_words(self, port, first, count):
+        """(address, bytes) of words of a port; a `Fault` if there are none."""
         size = self.machine.config.word_bytes
-        if count and (first < 0 or (first + count) * size > self.machine.port_bytes):
-            address = port * self.machine.port_bytes + first * size
+        address = port * self.machine.port_bytes + first * size
+        if first < 0 or (first + count) * size > self.machine.port_bytes:
             raise Fault("address", f"words {first} to {first + count - 1} are past the memory of port {port}", address)
-        return self._part(port, first * size, (first + count) * size).reshape(count, size)
+        return address, count * size
 
     def runs(self, ports, firsts, count):
         """Of many places, `count` words each: uint8 [places, count, word bytes]."""
-        ports, firsts = np.asarray(ports), np.asarray(firsts)
         runs = np.empty((len(ports), count, self.machine.config.word_bytes), np.uint8)
         for port in np.unique(ports):
-            own = ports == port
-            begin, end = firsts[own].min(), firsts[own].max() + count
-            places = (firsts[own] - begin)[:, None] + np.arange(count)
-            runs[own] = self.words(port, int(begin), int(end - begin))[places]
+            own = np.flatnonzero(ports == port)
+            begin, end = int(firsts[own].min()), int(firsts[own].max()) + count
+            if end - begin <= SPAN * len(own) * count:
+                places = (firsts[own] - begin)[:, None] + np.arange(count)
+                runs[own] = self.words(int(port), begin, end - begin)[places]
+            else:
+                runs[own] = [self.words(int(port), int(first), count) for first in firsts[own]]
         return runs
 
-    def _parts(self, address, n_bytes):
-        """(region, begin, end) of what lies in each region."""
-        machine = self.machine
+    def _pieces(self, address, n_bytes):
+        """(chunk, byte of it, slice of the bytes) of each chunk that is touched."""
         end = address + n_bytes
-        if address < 0 or end > machine.data_base + self.data_bytes:
+        if address < 0 or end > self.n_bytes:
             raise Fault("address", f"there is no memory at 0x{address:x} to 0x{end - 1:x}", address)
-        while address < end:
-            region = min(address // machine.port_bytes, machine.config.groups)
-            base = region * machine.port_bytes
-            stop = end if region == machine.config.groups else min(end, base + machine.port_bytes)
-            yield region, address - base, stop - base
-            address = stop
-
-    def _part(self, region, begin, end):
-        held = self._regions[region]
-        if end > len(held):
-            grown = np.zeros(1 << max(end, LEAST_BYTES).bit_length(), np.uint8)
-            grown[: len(held)] = held
-            self._regions[region] = held = grown
-        return held[begin:end]
-
-
-_NOTHING = np.zeros(0, np.uint8)
+        at = address
+        while at < end:
+            number, begin = divmod(at, CHUNK)
+            stop = min(end, at + CHUNK - begin)
+            yield number, begin, slice(at - address, stop - address)
+            at = stop
