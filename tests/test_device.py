@@ -249,12 +249,17 @@ def test_timeline(tmp_path):
             assert device.run(10_000) == "interrupt"
             spans.append((begin, device.cycles))
             device.read(CONTROL)
-        intervals = device.intervals()
+        intervals, bursts = device.intervals(), device.bursts()
     assert list(intervals) == ["busy.0", "busy.1"]
     for (first, end), (begin, stop) in zip(intervals["busy.0"], spans, strict=True):
         assert abs(first - begin) <= 2
         assert abs(end - stop) <= 2
     assert sum(end - first for first, end in intervals["busy.1"]) >= 4
+    assert list(bursts) == ["m_axi_0 reads", "m_axi_data writes"]
+    for name in bursts:
+        assert len(bursts[name]) == 2
+        for (first, end), (begin, stop) in zip(bursts[name], intervals["busy.0"], strict=True):
+            assert begin < first < end <= stop
     write_timeline(intervals, tmp_path / "t.json", mhz=250)
     events = json.loads((tmp_path / "t.json").read_text())["traceEvents"]
     assert [event["args"]["name"] for event in events if event["name"] == "thread_name"] == ["busy.0", "busy.1"]
@@ -419,7 +424,12 @@ def test_rtl_device(stand, tmp_path):
     assert [ports[name]["is_array"] for name in ports] == [True, True, False]
     stand.write_timeline(tmp_path / "t.json")
     events = json.loads((tmp_path / "t.json").read_text())["traceEvents"]
-    assert [event["args"]["name"] for event in events if event["name"] == "thread_name"] == ["running", "reading"]
+    assert [event["args"]["name"] for event in events if event["name"] == "thread_name"] == [
+        "running",
+        "reading",
+        "m_axi_1 reads",
+        "m_axi_program reads",
+    ]
     stand.load(made_image())
     assert stand.read_tokens(4, 1) == [6]
     assert stand.read(100, 3).tolist() == [36, 37, 38]

@@ -26,8 +26,8 @@ _REASONS = {name: StopReason(name) for name in ("end_of_text", "limit", "end", "
 class RtlDevice:
     """A `Device` that simulates the Verilog of a machine, with all its registers, clocks and memories.
 
-    The masters ``m_axi_0``, ``m_axi_1`` ... see the memory of their port from 0 on, in the domain `port` if the top
-    level has one; all others see all memory by its global address.
+    The masters ``m_axi_0``, ``m_axi_1`` ... see the memory of their port from 0 on; all others see all memory by its
+    global address. The former and `m_axi_scales` are in the domain `port` if the top level has one.
 
     Parameters
     ----------
@@ -113,7 +113,7 @@ class RtlDevice:
             component,
             memories,
             clocks=clocks or {domain: mhz[domain] for domain in domains},
-            domains=dict.fromkeys(self._array, domains[-1]),
+            domains=dict.fromkeys(self._array | (signatures.keys() & {"m_axi_scales"}), domains[-1]),
             stalls=stalls,
             check=checks,
             watch=outputs(component) if watch else (),
@@ -207,12 +207,12 @@ class RtlDevice:
         return {name: counts | {"is_array": name in self._array} for name, counts in counted.items()}
 
     def write_timeline(self, path):
-        """Write when the outputs that are watched were up, for Perfetto."""
+        """Write when the outputs that are watched were up, and when memories were busy, for Perfetto."""
         named = {}
         for name, spans in self.simulation.intervals().items():
             output, _, bit = name.partition(".")
             named[self._bits[output][int(bit)] if bit and output in self._bits else name] = spans
-        write_timeline(named, path, mhz=self._mhz)
+        write_timeline(named | self.simulation.bursts(), path, mhz=self._mhz)
 
     def write_vcd(self, path, first, cycles):
         """As `Simulation.write_vcd`; cycles are those since `load`."""

@@ -18,7 +18,7 @@ from edgeaccel import verilated
 from edgeaccel.memory import axi
 from edgeaccel.sim.bench import StreamError
 from edgeaccel.sim.memory import CModel
-from edgeaccel.sim.system import BUILD, SOURCE, _CDomain, _CErrorRange, _CPattern, _CPort, _periods
+from edgeaccel.sim.system import _BURST, BUILD, SOURCE, _CDomain, _CErrorRange, _CPattern, _CPort, _periods
 from edgeaccel.verilated import build_library
 from edgeaccel.verilog import describe_ports, emit
 
@@ -272,6 +272,30 @@ class Simulation:
                 found[name if width == 1 else f"{name}.{bit}"] = list(zip(cycles[::2], cycles[1::2], strict=True))
         return found
 
+    def bursts(self, *, gap=32):
+        """When the masters asked for bursts: runs of them, less than `gap` cycles of the first clock apart.
+
+        Returns
+        -------
+        dict of str to list of (first cycle, last cycle + 1)
+            For each master with a read side `m_axi_0 reads`, and with a write side `m_axi_0 writes`, if there were any.
+        """
+        self._library.device_report(self._handle)
+        found = {}
+        for name, port in zip(self._members.masters, self._ports, strict=True):
+            for side, pointer, count in (
+                ("reads", port.read_bursts, port.read.bursts),
+                ("writes", port.write_bursts, port.n_answer_cycles),
+            ):
+                if not count:
+                    continue
+                cycles = np.frombuffer(ctypes.string_at(pointer, count * _BURST.itemsize), _BURST)["cycle"]
+                cycles = cycles * self._domains[port.domain].period // self._domains[0].period
+                places = np.flatnonzero(np.diff(cycles) >= gap)
+                starts, ends = cycles[np.append(0, places + 1)], cycles[np.append(places, count - 1)] + 1
+                found[f"{name} {side}"] = list(zip(starts.tolist(), ends.tolist(), strict=True))
+        return found
+
     def write_vcd(self, path, first, cycles):
         """Write a waveform of `cycles` cycles from the cycle `first` on, while time passes there."""
         if not self._vcd:
@@ -316,7 +340,7 @@ class Simulation:
         n_bursts = now["bursts_read"] - then["bursts_read"]
         if not n_bursts:
             return 0
-        first = port.read_bursts + then["bursts_read"] * 32  # bytes of an `Access`
+        first = port.read_bursts + then["bursts_read"] * _BURST.itemsize
         window = then["cycles"], now["cycles"] - 1
         return self._library.deliverable_beats(ctypes.byref(port.model), port.first_refresh, first, n_bursts, *window)
 
