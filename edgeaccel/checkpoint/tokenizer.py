@@ -10,7 +10,7 @@ from pathlib import Path
 
 from edgeaccel.checkpoint.model import CheckpointError
 
-__all__ = ["Tokenizer", "load", "restore"]
+__all__ = ["Tokenizer", "find", "load", "restore"]
 
 BOS, EOS = 1, 2
 BYTE = re.compile(rb"<0x([0-9A-F]{2})>")
@@ -24,10 +24,13 @@ class Tokenizer:
     pieces : list of bytes
     scores : list of float
         Of two pairs of neighbours that could be joined, the one with the higher score of the joined piece is.
+    bos, eos : int
+        Tokens that begin and end a text.
     """
 
-    def __init__(self, pieces, scores):
+    def __init__(self, pieces, scores, *, bos=BOS, eos=EOS):
         self.pieces, self.scores = list(pieces), list(scores)
+        self._bos, self._eos = bos, eos
         self._tokens = {}
         self._bytes = {}
         for token, piece in enumerate(self.pieces):
@@ -50,7 +53,7 @@ class Tokenizer:
         tokens = [token for character in tokens for token in character]
         while (place := self._best_pair(tokens)) is not None:
             tokens[place : place + 2] = [self._tokens[self._joined(tokens, place)]]
-        return [BOS] * bos + tokens + [EOS] * eos
+        return [self._bos] * bos + tokens + [self._eos] * eos
 
     def decode(self, tokens) -> str:
         """Text of tokens; those that begin and end a text have none, and the first after a beginning no space."""
@@ -59,11 +62,11 @@ class Tokenizer:
             if not 0 <= token < len(self.pieces):
                 raise ValueError(f"token must be 0 to {len(self.pieces) - 1}, not {token!r}")
             piece = self.pieces[token]
-            if token in (BOS, EOS):
+            if token in (self._bos, self._eos):
                 piece = b""
             elif match := BYTE.fullmatch(piece):
                 piece = bytes([int(match[1], 16)])
-            elif before == BOS:
+            elif before == self._bos:
                 piece = piece.removeprefix(b" ")
             text += piece
             before = token
@@ -71,7 +74,8 @@ class Tokenizer:
 
     def describe(self):
         """What JSON can hold, of which `restore` makes the tokenizer again."""
-        return {"kind": "llama2c", "pieces": [piece.decode("latin-1") for piece in self.pieces], "scores": self.scores}
+        pieces = [piece.decode("latin-1") for piece in self.pieces]
+        return {"kind": "llama2c", "pieces": pieces, "scores": self.scores, "bos": self._bos, "eos": self._eos}
 
     def _character(self, character):
         code = character.encode("utf-8", "surrogatepass")
@@ -139,8 +143,42 @@ def load(path, vocab_size: int) -> Tokenizer:
     return Tokenizer(pieces, scores)
 
 
-def restore(fields) -> Tokenizer:
-    """The tokenizer of `describe`.
+def find(path, model, vocab_size):
+    """The tokenizer in a file, or if none is named the one that a model's folder or file has, or None.
+
+    Parameters
+    ----------
+    path : path, optional
+        A file of llama2.c, a tokenizer.json of Hugging Face or the folder that it is in, or a .gguf file.
+    model : path
+        As `edgeaccel.checkpoint.load` takes it.
+    vocab_size : int
+        Tokens of the model.
+
+    Raises
+    ------
+    CheckpointError
+        A file that is damaged, or has other tokens than the model.
+    """
+    model = Path(model)
+    if path is None:
+        if not (model / "tokenizer.json").is_file() and model.suffix != ".gguf":
+            return None
+        path = model
+    path = Path(path)
+    if path.is_dir() or path.suffix == ".json":
+        from edgeaccel.checkpoint import tokenizer_huggingface
+
+        return tokenizer_huggingface.load(path / "tokenizer.json" if path.is_dir() else path, vocab_size)
+    if path.suffix == ".gguf":
+        from edgeaccel.checkpoint import tokenizer_gguf
+
+        return tokenizer_gguf.load(path, vocab_size)
+    return load(path, vocab_size)
+
+
+def restore(fields):
+    """The tokenizer of which `describe` gave these fields.
 
     Raises
     ------
@@ -148,12 +186,16 @@ def restore(fields) -> Tokenizer:
         If it is none.
     """
     try:
+        if fields["kind"] == "huggingface":
+            from edgeaccel.checkpoint import tokenizer_huggingface
+
+            return tokenizer_huggingface.restore(fields)
         if fields["kind"] != "llama2c":
-            raise ValueError(f"kind must be llama2c, not {fields['kind']!r}")
+            raise ValueError(f"kind must be llama2c or huggingface, not {fields['kind']!r}")
         pieces = [piece.encode("latin-1") for piece in fields["pieces"]]
         scores = [float(score) for score in fields["scores"]]
+        if len(pieces) != len(scores):
+            raise ValueError(f"{len(pieces)} pieces must have as many scores, not {len(scores)}")
+        return Tokenizer(pieces, scores, bos=fields["bos"], eos=fields["eos"])
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise ValueError(f"is no tokenizer ({error!r}); compile the image anew") from None
-    if len(pieces) != len(scores):
-        raise ValueError(f"{len(pieces)} pieces must have as many scores, not {len(scores)}; compile the image anew")
-    return Tokenizer(pieces, scores)
