@@ -117,8 +117,8 @@ def rewritten(path, change):
         (lambda header: header["machine"].update(slots=0), "header makes no sense"),
         (lambda header: header["machine"].update(wheels=4), "header makes no sense"),
         (lambda header: header.pop("machine"), "header makes no sense"),
-        (lambda header: [header], "header makes no sense"),
-        (lambda header: {"deep": 1, **dict.fromkeys(header)}, "instruction set"),
+        (lambda header: header.clear(), "header makes no sense"),
+        (lambda header: header.update(program_address=None), "header makes no sense"),
     ],
 )
 def test_headers_that_make_no_sense(path, change, says):
@@ -158,7 +158,7 @@ def test_random_damage(path, rng):
     """A few bytes changed, bytes cut out, put in or moved: never loaded, and never another error."""
     whole = path.read_bytes()
     _, _, _, header, _, _ = PREFIX.unpack_from(whole)
-    for _ in range(3000):
+    for _ in range(2500):
         data = bytearray(whole)
         # The prefix and the header are short, but matter most.
         begin, end = [(0, PREFIX_BYTES), (PREFIX_BYTES, header), (header, len(data))][rng.integers(3)]
