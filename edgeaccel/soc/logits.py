@@ -101,8 +101,8 @@ class Logits(wiring.Component):
     def _write(self, m, writer, maximum):
         i = self.i
 
-        # A vector's first beat gives the command; each beat goes to both.
-        is_first = Signal(init=1)
+        # A vector's first beat gives the command, which the writer must have before it takes data.
+        is_first, is_asked = Signal(init=1), Signal()
         address, begin = Signal(64), Signal(64)
         m.d.comb += [
             begin.eq(Mux(i.p.first, i.p.address, address)),
@@ -116,22 +116,24 @@ class Logits(wiring.Component):
         ]
         n_kept = Signal(range(self.machine.config.vector_lanes + 1))
         m.d.comb += [n_kept.eq(sum(i.p.keep)), writer.i.p.last_byte.eq((n_kept << 2) - 1)]
-        ready, command_ready, goes = Signal(), Signal(), Signal()
+        goes = Signal()
         m.d.comb += [
-            command_ready.eq(writer.i_commands.ready | ~is_first),
-            ready.eq(writer.i.ready & maximum.i.ready & command_ready),
-            goes.eq(i.valid & ready),
-            i.ready.eq(ready),
-            writer.i_commands.valid.eq(i.valid & is_first & writer.i.ready & maximum.i.ready),
-            writer.i.valid.eq(i.valid & maximum.i.ready & command_ready),
-            maximum.i.valid.eq(i.valid & writer.i.ready & command_ready),
+            writer.i_commands.valid.eq(i.valid & ~is_asked),
+            i.ready.eq(writer.i.ready & maximum.i.ready & is_asked),
+            goes.eq(i.valid & i.ready),
+            writer.i.valid.eq(i.valid & maximum.i.ready & is_asked),
+            maximum.i.valid.eq(i.valid & writer.i.ready & is_asked),
         ]
+        with m.If(writer.i_commands.valid & writer.i_commands.ready):
+            m.d.sync += is_asked.eq(1)
         n_under_way = Signal(range(1024))
         starts = Signal()
         m.d.comb += [starts.eq(goes & is_first), self.idle.eq(n_under_way == 0)]
         m.d.sync += n_under_way.eq(n_under_way + starts - writer.done)
         with m.If(goes):
             m.d.sync += is_first.eq(i.p.last)
+            with m.If(i.p.last):
+                m.d.sync += is_asked.eq(0)
             with m.If(is_first):
                 m.d.sync += address.eq(begin + (i.p.channels << 2))
         self._find(m, goes & i.p.last)
