@@ -160,8 +160,8 @@ def find(path, model, vocab_size):
     CheckpointError
         A file that is damaged, or has other tokens than the model.
     """
-    model = Path(model)
-    if path is None:
+    model, is_named = Path(model), path is not None
+    if not is_named:
         if not (model / "tokenizer.json").is_file() and model.suffix != ".gguf":
             return None
         path = model
@@ -173,7 +173,10 @@ def find(path, model, vocab_size):
     if path.suffix == ".gguf":
         from edgeaccel.checkpoint import tokenizer_gguf
 
-        return tokenizer_gguf.load(path, vocab_size)
+        found = tokenizer_gguf.load(path, vocab_size)
+        if found is None and is_named:
+            raise CheckpointError(f"{path}: has no tokenizer of a kind that is known; name another file")
+        return found
     return load(path, vocab_size)
 
 
