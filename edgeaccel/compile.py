@@ -9,9 +9,6 @@ import sys
 import time
 from pathlib import Path
 
-from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
-
 from edgeaccel import isa
 from edgeaccel.cache import CACHE_FORMATS
 from edgeaccel.checkpoint import load
@@ -62,6 +59,8 @@ def summary(image, path, seconds):
 def main(arguments=None):
     """Run the command line; returns the exit status: 0, or 2 if something asked for is not possible."""
     options = _parser().parse_args(arguments)
+    from rich.console import Console
+
     console = Console(stderr=True)
     begin = time.monotonic()
     try:
@@ -124,7 +123,7 @@ def _parser():
         help=f"format of a kind of matrix, of {', '.join(KINDS)}: {formats}",
     )
     add("--cache", choices=CACHE_FORMATS, default="int16", help="format of keys and values (default: int16)")
-    add("--positions", metavar="N", type=int, help="longest sequence (default: the model's, or the machine's)")
+    add("--positions", metavar="N", type=int, help="longest sequence (default: the model's, or what fits)")
     add("--tokenizer", metavar="FILE", type=Path, help="tokenizer (default: that of the model's folder or file)")
     add("--listing", metavar="FILE", type=Path, help="write the program as text too")
     add("--json", action="store_true", help="print a summary as JSON")
@@ -154,6 +153,8 @@ def _sizes(texts):
 
 
 def _save(image: Image, path, console):
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+
     columns = (TextColumn("writing"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task("writing", total=image.n_bytes)

@@ -330,6 +330,28 @@ def test_program(name, on, rng):
     assert run.executed == set(range(len(run.program))) - never
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"weights": "mxfp4"},
+        {"weights": "int4", "classifier": "int8", "formats": {"down": "mxfp4", "k": "int16"}},
+        {"weights": "int8"},
+    ],
+)
+def test_formats(options, rng):
+    """Logits are those of a float model whose weights are the codes' own."""
+    on = replace(TINY, config=replace(TINY.config, formats=("int4", "int8", "int16", "mxfp4")))
+    checkpoint, image = compiled(ODD, rng, on, **options)
+    tensors = {name: checkpoint.tensor(name) for name in checkpoint.shape.tensors()}
+    for name, tensor in tensors.items():
+        if format := image.manifest["formats"].get(name.rpartition(".")[2]):
+            tensors[name] = quantise(tensor, format, block=on.config.block_of(format)).dequantise()
+    rounded = Checkpoint(shape=ODD, sources={name: tensor.__getitem__ for name, tensor in tensors.items()})
+    tokens = rng.integers(0, ODD.vocab_size, 9).tolist()
+    expected = Reference(rounded).forward(tokens)[-1]
+    np.testing.assert_allclose(Runner(image)(tokens), expected, rtol=0, atol=1e-4 * np.abs(expected).max())
+
+
 def memory_of(image):
     return Runner(image).memory
 
@@ -478,6 +500,19 @@ def test_pages_grow_where_the_table_is_short(rng):
     _, image = compiled(replace(ODD, max_positions=300), rng, replace(TINY, pages=4))
     assert image.manifest["cache"]["page_bits"] == 2
     assert image.manifest["cache"]["pages"] == 3
+
+
+def test_as_many_positions_as_fit(rng):
+    on = replace(TINY, port_bytes=1 << 17)
+    shape = replace(ODD, max_positions=2000)
+    with pytest.raises(CompileError, match="ask for at most 448 positions") as refused:
+        compiled(shape, rng, on, positions=2000)
+    assert refused.value.positions == 448
+    checkpoint, image = compiled(shape, rng, on)
+    assert image.manifest["positions"] == 448
+    assert on.port_bytes - 3312 < sum(image.manifest["regions"]["layers.2.cache"]) <= on.port_bytes
+    with pytest.raises(CompileError, match="ask for at most 448"):
+        compile_model(checkpoint, on, weights="int16", positions=449)
 
 
 def test_cuts():

@@ -42,7 +42,7 @@ def compile_model(
     cache : str
         Format of keys and values: "int16", "int8" or "int4".
     positions : int, optional
-        Tokens that a sequence can have; by default as many as the model was made for, or the machine holds.
+        Tokens that a sequence can have; by default as many as the model was made for, or as fit the machine.
     tokenizer : edgeaccel.checkpoint.tokenizer.Tokenizer, optional
         Goes with the image.
     formats : dict of str to str, optional
@@ -78,14 +78,7 @@ def compile_model(
         If the file does not hold what it promised, or holds what is no number; also when segments are asked for.
     """
     shape = checkpoint.shape
-    plan = Plan(
-        shape=shape,
-        machine=machine,
-        formats=_formats(weights, classifier, formats or {}),
-        cache=cache,
-        positions=min(shape.max_positions, machine.positions) if positions is None else positions,
-        origin=checkpoint.origin,
-    )
+    plan = _plan(checkpoint, machine, _formats(weights, classifier, formats or {}), cache, positions)
     if tokenizer is not None and len(tokenizer) != shape.vocab_size:
         raise CompileError(
             f"{checkpoint.origin}: the tokenizer has {len(tokenizer)} tokens, but the model {shape.vocab_size}; take"
@@ -116,6 +109,19 @@ def compile_model(
         "tokenizer": None if tokenizer is None else tokenizer.describe(),
     }
     return Image(machine=machine, program=code, program_address=address, segments=segments, manifest=manifest)
+
+
+def _plan(checkpoint, machine, formats, cache, positions):
+    shape = checkpoint.shape
+    of_model = {"shape": shape, "machine": machine, "formats": formats, "cache": cache, "origin": checkpoint.origin}
+    if positions is not None:
+        return Plan(positions=positions, **of_model)
+    try:
+        return Plan(positions=min(shape.max_positions, machine.positions), **of_model)
+    except CompileError as error:
+        if not error.positions:
+            raise
+        return Plan(positions=error.positions, **of_model)
 
 
 def _formats(weights, classifier, formats):

@@ -26,7 +26,18 @@ MAX_EOS = 4
 
 
 class CompileError(ValueError):
-    """A model that the machine cannot run; says which size is too large, with the arithmetic."""
+    """A model that the machine cannot run; says which size is too large, with the arithmetic.
+
+    Parameters
+    ----------
+    message : str
+    positions : int
+        With so many the model would fit, if fewer of them are all it takes; else 0.
+    """
+
+    def __init__(self, message, positions=0):
+        super().__init__(message)
+        self.positions = positions
 
 
 @dataclass(frozen=True)
@@ -360,11 +371,12 @@ class Plan:
             f"a port has {have} bytes, but weights take {weights} of each and {self.pages} pages of the cache"
             f" {self.pages} x {page}: {need} in all; "
             + (f"ask for at most {fit} positions, or" if fit > 0 else "take a smaller format of weights, or")
-            + f" port_bytes of {least}"
+            + f" port_bytes of {least}",
+            max(fit, 0),
         )
 
-    def _refuse(self, why):
-        raise CompileError(f"{self.origin}: {why}" if self.origin else why)
+    def _refuse(self, why, positions=0):
+        raise CompileError(f"{self.origin}: {why}" if self.origin else why, positions)
 
 
 def _up(number, multiple):
