@@ -18,7 +18,7 @@ from edgeaccel import verilated
 from edgeaccel.memory import axi
 from edgeaccel.sim.bench import StreamError
 from edgeaccel.sim.memory import CModel
-from edgeaccel.sim.system import _BURST, BUILD, SOURCE, _CDomain, _CErrorRange, _CPattern, _CPort, _periods
+from edgeaccel.sim.system import _BURST, BUILD, _CDomain, _CErrorRange, _CPattern, _CPort, _periods, harness
 from edgeaccel.verilated import build_library
 from edgeaccel.verilog import describe_ports, emit
 
@@ -383,18 +383,10 @@ def write_timeline(intervals, path, *, mhz):
 @functools.cache
 def build(component, *, vcd=False, optimise="-O2"):
     """The compiled simulation of a component, a `ctypes.CDLL`."""
-    pins = ",\n        ".join(f"PIN({_c_name(name)})" for name in _Members(component).pins())
-    harness = (
-        ("#define WITH_VCD\n" if vcd else "")
-        + '#include "Vtop.h"\n#include "verilated.h"\n'
-        + "".join((SOURCE / name).read_text() for name in ("memory.h", "memory.cpp"))
-        + "#define PIN(name) {reinterpret_cast<uint8_t *>(&top.name), sizeof(top.name)}\n"
-        + f"static Pins list_pins(Vtop &top) {{\n    return Pins({{\n        {pins}}});\n}}\n"
-        + (SOURCE / "device.cpp").read_text()
-    )
+    text = ("#define WITH_VCD\n" if vcd else "") + harness(_Members(component).pins(), "device.cpp")
     make = _build_with_vcd if vcd else build_library
     source = "/* verilator lint_off SYMRSVDWORD */\n" + emit(component, "dut")  # of `interrupt`, renamed in C++
-    library = ctypes.CDLL(make(source, "dut", harness, BUILD, optimise=optimise))
+    library = ctypes.CDLL(make(source, "dut", text, BUILD, optimise=optimise))
     pointer, number = ctypes.c_void_p, ctypes.c_int64
     library.device_create.restype = pointer
     library.device_destroy.argtypes = library.device_reset.argtypes = library.device_report.argtypes = (pointer,)
@@ -411,11 +403,6 @@ def build(component, *, vcd=False, optimise="-O2"):
     if vcd:
         library.device_vcd.argtypes = (pointer, ctypes.c_char_p, number, number)
     return library
-
-
-def _c_name(port):
-    """What Verilator calls a port in C++."""
-    return "__SYM__interrupt" if port == "interrupt" else port.replace("__", "___05F")
 
 
 def _build_with_vcd(source, top, harness, folder, *, optimise):

@@ -107,6 +107,7 @@ struct Sink {
 struct Source {
     Source(Pins &pins, Pattern pattern, size_t n_payload) : valid(pins.next()), ready(pins.next()), pattern(pattern) {
         for (size_t n = 0; n < n_payload; n++) payload.push_back(pins.next());
+        valid.set(0);
     }
 
     bool offering() const { return *valid.data; }

@@ -23,11 +23,10 @@ from edgeaccel.sim.payload import decode, encode, row_bytes
 from edgeaccel.verilated import build_library
 from edgeaccel.verilog import emit
 
-__all__ = ["Memory", "PortRun", "SystemRun", "Traffic", "build", "run"]
+__all__ = ["Memory", "PortRun", "SystemRun", "Traffic", "build", "harness", "run"]
 
 SOURCE = Path(__file__).parent
 BUILD = Path("build/verilated").absolute()
-SOURCES = ("memory.h", "memory.cpp", "system.cpp")
 QUIET_CYCLES = 50
 
 _CHANNELS = {"ar": ("id", "addr", "len", "size", "burst"), "r": ("id", "data", "resp", "last")}
@@ -240,16 +239,25 @@ def run(
 @functools.cache
 def build(component, *, optimise="-O1"):
     """The compiled bench of a component, a `ctypes.CDLL`."""
-    members = _Members(component)
-    pins = ",\n        ".join(f"PIN({name.replace('__', '___05F')})" for name in members.pins())
-    harness = (
+    text = harness(_Members(component).pins(), "system.cpp")
+    return ctypes.CDLL(build_library(emit(component, "dut"), "dut", text, BUILD, optimise=optimise))
+
+
+def harness(pins, main):
+    """C++ text of a bench: what drives clocks and memories, then the file `main`, which takes `pins` in this order."""
+    pins = ",\n        ".join(f"PIN({_c_name(name)})" for name in pins)
+    return (
         '#include "Vtop.h"\n#include "verilated.h"\n'
-        + "".join((SOURCE / name).read_text() for name in SOURCES[:2])
+        + "".join((SOURCE / name).read_text() for name in ("memory.h", "memory.cpp"))
         + "#define PIN(name) {reinterpret_cast<uint8_t *>(&top.name), sizeof(top.name)}\n"
         + f"static Pins list_pins(Vtop &top) {{\n    return Pins({{\n        {pins}}});\n}}\n"
-        + (SOURCE / SOURCES[2]).read_text()
+        + "".join((SOURCE / name).read_text() for name in ("clocks.h", main))
     )
-    return ctypes.CDLL(build_library(emit(component, "dut"), "dut", harness, BUILD, optimise=optimise))
+
+
+def _c_name(port):
+    """What Verilator calls a port in C++, where `interrupt` is too common a word."""
+    return "__SYM__interrupt" if port == "interrupt" else port.replace("__", "___05F")
 
 
 class _Members:
