@@ -33,7 +33,7 @@ def main(arguments=None):
         print(f"error: {error}; pip install 'edgeaccel[sim,models]' brings what a run needs", file=sys.stderr)
         return 3
     except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print("; ".join([f"error: {error}", *getattr(error, "__notes__", ())]), file=sys.stderr)
         return 2
 
 
@@ -48,7 +48,9 @@ def _parser():
     which = model.add_mutually_exclusive_group(required=True)
     which.add_argument("--image", metavar="FILE", type=Path, help="an image of python -m edgeaccel.compile")
     which.add_argument("--model", metavar="PATH", type=Path, help="a checkpoint, which is compiled first")
-    model.add_argument("--tokenizer", metavar="FILE", type=Path, help="with --model: its tokenizer, of llama2.c")
+    model.add_argument(
+        "--tokenizer", metavar="FILE", type=Path, help="with --model: its tokenizer, if that is not with it"
+    )
     model.add_argument("--preset", metavar="P", help="the machine: tiny (with --model by default), vcu128, vu9p")
     model.add_argument("--weights", metavar="F", default="int8", help="with --model: format (int8 by default)")
     model.add_argument("--cache", metavar="F", default="int16", help="with --model: of the cache (int16 by default)")
@@ -143,9 +145,9 @@ def _image(options):
 
     built = machine(options.preset or "tiny")
     checkpoint = load(options.model)
-    if options.tokenizer is None:
+    pieces = tokenizer.find(options.tokenizer, options.model, checkpoint.shape.vocab_size)
+    if pieces is None:
         raise ValueError(f"name the tokenizer of {options.model} with --tokenizer")
-    pieces = tokenizer.load(options.tokenizer, checkpoint.shape.vocab_size)
     _say(f"compiling {options.model.name}")
     image = compile_model(
         checkpoint,
