@@ -14,8 +14,9 @@ from test_reference import random_checkpoint
 from edgeaccel import isa
 from edgeaccel.attention.attention import Attention
 from edgeaccel.checkpoint import Checkpoint, CheckpointError, ModelShape, Rope, example
-from edgeaccel.compiler import CompileError, compile_model
-from edgeaccel.compiler.plan import cuts, ring
+from edgeaccel.compiler import KINDS, CompileError, compile_model
+from edgeaccel.compiler.plan import Plan, cuts, ring
+from edgeaccel.compiler.program import program
 from edgeaccel.config import PRESETS
 from edgeaccel.golden.reference import Reference
 from edgeaccel.golden.rotary import Llama3Scaling
@@ -496,6 +497,46 @@ def test_weights_that_are_no_numbers(name, rng):
         list(image.pieces())
 
 
+def test_angles_that_are_no_numbers(rng):
+    _, image = compiled(replace(ODD, rope=Rope(rotated=8, linear=1e-310)), rng)
+    with pytest.raises(CheckpointError, match="random: no angles of positions come of Rope"):
+        list(image.pieces())
+
+
+LLAMA2_7B = ModelShape(
+    dim=4096,
+    hidden_dim=11008,
+    n_layers=32,
+    n_heads=32,
+    n_kv_heads=32,
+    head_dim=128,
+    vocab_size=32000,
+    max_positions=4096,
+    rope=Rope(rotated=128, half=True),
+)
+PUBLISHED = {
+    "Llama 2 7B": LLAMA2_7B,
+    "Llama 3 8B": replace(LLAMA2_7B, hidden_dim=14336, n_kv_heads=8, vocab_size=128256, max_positions=8192),
+    "Mistral 7B": replace(LLAMA2_7B, hidden_dim=14336, n_kv_heads=8, window=4096, max_positions=32768),
+    "Qwen2 7B": replace(
+        LLAMA2_7B, dim=3584, hidden_dim=18944, n_layers=28, n_heads=28, n_kv_heads=4, vocab_size=152064, qkv_bias=True
+    ),
+    "ChatGLM2 6B": replace(
+        LLAMA2_7B, hidden_dim=13696, n_layers=28, n_kv_heads=2, vocab_size=65024, qkv_bias=True, rope=Rope(rotated=64)
+    ),
+}
+
+
+@pytest.mark.parametrize("on", ["vcu128", "vu9p"])
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_published_models_fit(name, on):
+    shape, formats = PUBLISHED[name], dict.fromkeys(KINDS, "int4")
+    plan = Plan(shape=shape, machine=machine(on), formats=formats, cache="int8", positions=shape.max_positions)
+    assert plan.end_word * machine(on).config.word_bytes <= machine(on).port_bytes
+    code, names = program(plan)
+    assert len(code) == 64 * len(names)
+
+
 def test_pages_grow_where_the_table_is_short(rng):
     _, image = compiled(replace(ODD, max_positions=300), rng, replace(TINY, pages=4))
     assert image.manifest["cache"]["page_bits"] == 2
@@ -528,17 +569,7 @@ def test_ring(name):
 
 def test_large_model_is_never_whole_in_memory():
     """Llama 2 7B's sizes, but for the number of layers."""
-    shape = ModelShape(
-        dim=4096,
-        hidden_dim=11008,
-        n_layers=2,
-        n_heads=32,
-        n_kv_heads=32,
-        head_dim=128,
-        vocab_size=32000,
-        max_positions=4096,
-        rope=Rope(rotated=128, half=True),
-    )
+    shape = replace(LLAMA2_7B, n_layers=2)
     most = 0
 
     def source(size, channels):

@@ -1,21 +1,18 @@
 """The compiler: a checkpoint becomes an image, with a program that runs it on a machine."""
 
 import dataclasses
-from functools import partial
 
 import numpy as np
 
-from edgeaccel.compiler.plan import KINDS, LAYER_KINDS, CompileError, Plan
+from edgeaccel.compiler.memory import memory
+from edgeaccel.compiler.plan import KINDS, CompileError, Plan
 from edgeaccel.compiler.program import program
-from edgeaccel.compiler.weights import Packer, fp32, head_places
-from edgeaccel.golden import rotary
-from edgeaccel.image import Image, Lazy
+from edgeaccel.compiler.weights import Packer
+from edgeaccel.image import Image
 from edgeaccel.vector.beat import check_length
 from edgeaccel.vector.rotary import check_positions, check_rotation
 
 __all__ = ["KINDS", "CompileError", "compile_model"]
-
-TABLE_POSITIONS = 4096  # of the rotary table that are worked on at a time
 
 
 def compile_model(
@@ -86,7 +83,7 @@ def compile_model(
         )
     _check_units(plan)
     code, names = program(plan)
-    regions, segments = _memory(plan, Packer(checkpoint, machine), code)
+    regions, segments = memory(plan, Packer(checkpoint, machine), code)
     address = plan.data["program"].address
     manifest = {
         "model": dataclasses.asdict(shape),
@@ -152,97 +149,6 @@ def _check_units(plan):
                 )
     except ValueError as error:
         raise CompileError(f"{plan.origin}: {error}") from None
-
-
-def _memory(plan, packer, code):
-    """({name: [address, bytes]} of all regions, segments of those that hold something from the start)."""
-    shape, word_bytes = plan.shape, plan.machine.config.word_bytes
-    regions, segments = {}, []
-
-    def matrix(name, kind, word):
-        regions[name] = [word * word_bytes, plan.matrices[kind].port_words * word_bytes]
-        segments.extend(packer.matrix(name, plan.matrices[kind], word))
-
-    for layer in range(shape.n_layers):
-        for kind, name in LAYER_KINDS.items():
-            matrix(f"layers.{layer}.{name}", kind, plan.first_words[kind] + layer * plan.layer_stride)
-    matrix("classifier", "classifier", plan.first_words["classifier"])
-    of_layer = plan.pages * plan.layout.page_words * word_bytes
-    for layer in range(shape.n_layers):
-        regions[f"layers.{layer}.cache"] = [plan.cache_word * word_bytes + layer * of_layer, of_layer]
-
-    program_ = np.frombuffer(code, np.uint8)
-    regions["program"] = [plan.data["program"].address, len(program_)]
-    segments.append((plan.data["program"].address, program_))
-    regions["logits"] = _region(plan.data["logits"])
-    for name, make, stride, count in _parameters(plan, packer):
-        where = plan.data[name]
-        for layer in range(count):
-            tensor = f"layers.{layer}.{name}" if layer < shape.n_layers else "norm"
-            size = plan.gain_bytes if name.endswith("norm") else stride
-            regions[tensor] = [where.address + layer * stride, size]
-            segments.append((where.address + layer * stride, Lazy(size, partial(make, tensor, size))))
-    regions["table"] = _region(plan.data["table"])
-    for first in range(0, plan.positions, TABLE_POSITIONS):
-        last = min(first + TABLE_POSITIONS, plan.positions)
-        make = partial(_table, plan, first, last)
-        address = plan.data["table"].address + first * plan.table_bytes
-        segments.append((address, Lazy((last - first) * plan.table_bytes, make)))
-    of_layer = plan.pages * plan.layout.page_scale_bytes
-    for layer in range(shape.n_layers):
-        regions[f"layers.{layer}.cache.scales"] = [plan.data["cache.scales"].address + layer * of_layer, of_layer]
-    where = plan.data["embedding"]
-    regions["embedding"] = _region(where)
-    segments += packer.vectors("embedding", where.address, plan.gain_bytes)
-    return regions, segments
-
-
-def _parameters(plan, packer):
-    """(name, how a layer's are made, bytes from layer to layer, how many) of gains and biases."""
-    shape = plan.shape
-
-    def gains(name, size):
-        return _padded(packer.vector(name), size)
-
-    yield "attention.norm", gains, plan.gain_stride, shape.n_layers + 1
-    yield "feed_forward.norm", gains, plan.gain_stride, shape.n_layers
-    if shape.qkv_bias:
-        for kind in "kvq":
-            heads = shape.n_heads if kind == "q" else shape.n_kv_heads
-            # In the order of the matrix's rows, but with heads padded to words, not to tiles.
-            halves = shape.rope.rotated if kind != "v" and shape.rope.half and not plan.half else 0
-            places = head_places(heads, shape.head_dim, plan.lanes, halves=halves)
-            yield f"attention.{kind}_bias", partial(_bias, packer, places), plan.bias_bytes(kind), shape.n_layers
-
-
-def _bias(packer, places, name, size):
-    codes = packer.vector(name)
-    return _padded(np.where(places < 0, 0, codes[np.maximum(places, 0)]).astype("<u4"), size)
-
-
-def _padded(codes, size):
-    padded = np.zeros(size // 4, "<u4")
-    padded[: len(codes)] = codes
-    return padded.view(np.uint8)
-
-
-def _table(plan, first, last):
-    """Of each position, for each beat its cosines, then its sines; what fills up the last beat turns by nothing."""
-    rope = plan.shape.rope
-    tables = rotary.table(
-        np.arange(first, last), rope.rotated, base=rope.base, linear=rope.linear, llama3=rope.llama3, half=plan.half
-    )
-    width = plan.words(rope.rotated) * plan.lanes
-    both = np.empty((last - first, width // plan.lanes, 2, plan.lanes), "<u4")
-    for n, (codes, filler) in enumerate(zip(tables, (1.0, 0.0), strict=True)):
-        padded = np.full((last - first, width), fp32(filler))
-        padded[:, : rope.rotated] = codes
-        both[:, :, n] = padded.reshape(last - first, -1, plan.lanes)
-    return both.reshape(-1).view(np.uint8)
-
-
-def _region(where):
-    return [where.address, where.bytes]
 
 
 def _described(matrix):
