@@ -210,7 +210,7 @@ class Bench:
         self.simulator.add_testbench(self._run)
 
     def run(self, *runs):
-        """Run for each of (position, prompt, limit) or ("clear",); returns (state, error) of each."""
+        """Run for each of (position, prompt, limit), ("clear",) or ("program", bytes); returns (state, error) of each."""
         self.runs, self.ends = runs, []
         self.simulator.run()
         return self.ends
@@ -229,6 +229,9 @@ class Bench:
                 await ctx.tick()
                 ctx.set(s.clear, 0)
                 assert ctx.get(s.state) == State.IDLE
+                continue
+            if run[0] == "program":
+                self.program = run[1]
                 continue
             position, prompt, limit = run
             ctx.set(s.program_address, 0x123456789A00)
@@ -260,12 +263,14 @@ class Bench:
         pending = dict.fromkeys(STREAMS)
         offering, token_offered, asked = None, False, False
         busy_reads = busy = 0  # cycles until the units are idle again
+        late_reads = late = 0  # cycle until which it does not show that they are not
         for cycle in range(MAX_CYCLES):
             ctx.set(s.stop, int(cycle == self.stop_at))
             ctx.set(s.failed, int(self.fail_at is not None and cycle >= self.fail_at))
             ctx.set(s.o_program.ready, self.chance())
-            ctx.set(s.parameters_idle, int(busy_reads == 0))
-            ctx.set(s.idle, int(busy == 0 and not self.never_idle))
+            # Either may be late.
+            ctx.set(s.parameters_idle, int((busy_reads == 0 or cycle < late_reads) and not self.never_idle))
+            ctx.set(s.idle, int((busy == 0 or cycle < late) and not self.never_idle))
             busy_reads, busy = max(0, busy_reads - 1), max(0, busy - 1)
             if offering is None and asked and lines and self.chance():
                 offering = lines.pop(0)
@@ -301,16 +306,19 @@ class Bench:
                 if valid and readies[name]:
                     self.given.append((name, self._decode(o, payload), busy_reads == 0))
                     self.cycles.append(cycle)
-                    busy = int(rng.integers(1, 20))
+                    if busy == 0:
+                        late = cycle + int(rng.integers(0, 5))
+                    busy = int(rng.integers(5, 20))
                     if name == "reads" and self.given[-1][1]["target"] in (2, 3):
-                        # It shows only in the cycle after the next.
-                        busy_reads = int(rng.integers(1, 20))
+                        if busy_reads == 0:
+                            late_reads = cycle + int(rng.integers(0, 5))
+                        busy_reads = int(rng.integers(5, 20))
             assert n_valid <= 1
             was_idle = ctx.get(s.idle)
             if not ctx.get(s.done):  # it may be already if there was no way to begin
                 await ctx.tick()
             if ctx.get(s.done):
-                self.idle_when_done = was_idle
+                self.idle_when_done = was_idle and busy == 0
                 self.end_cycle = cycle
                 assert not ctx.get(s.busy)
                 for name in ("stop", "failed"):
@@ -369,6 +377,7 @@ def random_program(rng, machine):
             if name == "attend":
                 words = machine.config.buffer_words
                 fixed |= {"address": int(rng.integers(0, words)), "stride": int(rng.integers(0, words))}
+                fixed |= {"ratio": int(rng.integers(1, 20))} if rng.random() < 0.6 else {}
             if name == "cache":
                 fixed.pop("when", None)
             yield name, random_fields(rng, name, **fixed)
@@ -406,9 +415,10 @@ def test_random_programs(seed):
     assert bench.idle_when_done
 
 
-def simple(*body, limit_eos=()):
-    eos = {f"eos{n}": token for n, token in enumerate(limit_eos)}
-    return isa.assemble([*body, ("next", {"target": 0, "n_eos": len(limit_eos), **eos}), ("end", {})])
+def simple(*body, eos=(), n_eos=None):
+    """A program of a few instructions a batch."""
+    fields = {f"eos{n}": token for n, token in enumerate(eos)} | {"n_eos": len(eos) if n_eos is None else n_eos}
+    return isa.assemble([*body, ("next", {"target": 0, **fields}), ("end", {})])
 
 
 def check(machine, program, *runs, tokens=None, new_tokens=(), seed=0, states, **settings):
@@ -440,11 +450,13 @@ MULTIPLY = ("multiply", {"address": 3, "inputs": 64})
         ((0, 2, 9), [8], [7, 8], State.END_OF_TEXT),
         ((0, 2, 3), [1, 2, 3, 8], [7, 8], State.END_OF_TEXT),
         ((0, 2, 2), [7], [7], State.END_OF_TEXT),
+        ((0, 2, 3), [], [0, 0], State.LIMIT),  # no end of text is 0, nor any other that does not count
+        ((0, 2, 4), [1], [0, 0, 0], State.LIMIT),
     ],
 )
 def test_stops(run, eos, new, state):
     machine = small_machine()
-    bench = check(machine, simple(MULTIPLY, limit_eos=eos), run, new_tokens=new, states=[(state, None)])
+    bench = check(machine, simple(MULTIPLY, eos=eos), run, new_tokens=new, states=[(state, None)])
     assert bench.idle_when_done
     assert bench.tokens[run[1] : run[1] + len(new)] == new
 
@@ -456,6 +468,22 @@ def test_end_and_again():
     bench = check(machine, program, (0, 3, 4), (2, 3, 4), states=[(State.END, None)] * 2)
     assert len(bench.asked) == 2
     assert bench.at == {"at_position": 2, "rows": 1, "layer": 0, "pc": 1}
+
+
+@pytest.mark.parametrize(("n_eos", "state"), [(2, State.LIMIT), (3, State.END_OF_TEXT), (7, State.END_OF_TEXT)])
+def test_ends_of_text_that_count(n_eos, state):
+    program = simple(MULTIPLY, eos=[1, 2, 3, 4], n_eos=n_eos)
+    check(small_machine(), program, (0, 2, 3), new_tokens=[3, 5], states=[(state, None)])
+
+
+def test_another_program():
+    """The second one is longer, and takes the place of the first."""
+    machine = small_machine()
+    bench = Bench(machine, np.random.default_rng(0), isa.assemble([MULTIPLY, ("end", {})]), range(64))
+    other = isa.assemble([("vector", {}), ("fetch", {}), MULTIPLY, ("end", {})])
+    assert bench.run((0, 1, 1), ("program", other), (0, 1, 1)) == [(State.END, None)] * 2
+    assert [stream for stream, _, _ in bench.given] == ["multiplies", "vectors", "fetches", "multiplies"]
+    assert [n_bytes for _, n_bytes in bench.asked] == [128, 256]
 
 
 def test_tokens_that_nobody_waits_for_are_dropped():
@@ -561,6 +589,12 @@ def test_stop_while_it_waits_for_a_token():
     machine = small_machine()
     bench = check(machine, simple(MULTIPLY), (0, 5, 9), states=[(State.STOPPED, None)], stop_at=400)
     assert bench.at["at_position"] == 4  # the batch whose token did not come
+
+
+def test_stop_while_it_waits_for_reads():
+    program = simple(("read", {"target": "vector"}), ("sync", {}), MULTIPLY)
+    bench = check(small_machine(), program, (0, 5, 9), states=[(State.STOPPED, None)], stop_at=400, never_idle=True)
+    assert bench.at["pc"] == 1
 
 
 def test_cycles():

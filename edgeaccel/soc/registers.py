@@ -144,8 +144,12 @@ class Registers(wiring.Component):
         has_write = has_write_address & has_data
         with m.Switch(step):
             with m.Case(_Step.IDLE), m.If(has_write | has_read):
-                now = has_write & ~(has_read & writing)  # a read if the last one was a write
-                m.d.sync += [writing.eq(now), address.eq(Mux(now, write_address, read_address)), step.eq(_Step.DECODE)]
+                # Neither waits for ever: none of its kind is there in the cycle behind an answer.
+                m.d.sync += [
+                    writing.eq(has_write),
+                    address.eq(Mux(has_write, write_address, read_address)),
+                    step.eq(_Step.DECODE),
+                ]
             with m.Case(_Step.DECODE):
                 m.d.sync += step.eq(_Step.ACCESS)
             with m.Case(_Step.ACCESS):

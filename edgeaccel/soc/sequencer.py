@@ -330,16 +330,17 @@ class Sequencer(wiring.Component):
         with m.Case(Step.FETCH):
             m.d.sync += r.step.eq(Step.LATCH)
         with m.Case(Step.LATCH):
-            m.d.sync += [
-                r.line.eq(program.line),
-                self.pc.eq(r.next_pc),
-                r.next_pc.eq(r.next_pc + 1),
-                r.step.eq(Step.DECODE),
-            ]
             with m.If(r.stopping):
                 self._finish(m, r, State.STOPPED)
-            with m.Elif(r.next_pc >= r.n_lines):
-                self._fail(m, r, SequencerErrorCode.PROGRAM)
+            with m.Else():
+                m.d.sync += [
+                    r.line.eq(program.line),
+                    self.pc.eq(r.next_pc),
+                    r.next_pc.eq(r.next_pc + 1),
+                    r.step.eq(Step.DECODE),
+                ]
+                with m.If(r.next_pc >= r.n_lines):
+                    self._fail(m, r, SequencerErrorCode.PROGRAM)
 
     def _execute(self, m, r):
         """What instructions do, all but `next`."""
@@ -517,7 +518,7 @@ class Sequencer(wiring.Component):
             ]
         with m.Case(Step.JUDGE):
             self._go(m, r, f.target)
-            m.d.sync += [self.rows.eq(1), r.last.eq(1), r.step.eq(Step.FETCH)]
+            m.d.sync += [self.rows.eq(1), r.step.eq(Step.FETCH)]  # and it is the last batch, as before
             with m.If(r.is_end):
                 self._drain(m, r, State.END_OF_TEXT)
             with m.Elif(r.after >= r.limit):
