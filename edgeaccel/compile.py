@@ -65,6 +65,8 @@ def main(arguments=None):
     begin = time.monotonic()
     try:
         target = machine(options.preset, **_sizes(options.set))
+        if not options.model.exists():
+            raise FileNotFoundError(f"there is no {options.model}; name a checkpoint's file or folder")
         checkpoint = load(options.model)
         tokenizer = find(options.tokenizer, options.model, checkpoint.shape.vocab_size)
         image = compile_model(

@@ -154,11 +154,15 @@ def test_damage_is_named(path, change, says):
         Image.load(path)
 
 
-def test_random_damage(path, rng):
+FUZZ = pytest.mark.parametrize("n_files", [300, pytest.param(10_000, marks=pytest.mark.slow)])
+
+
+@FUZZ
+def test_random_damage(path, rng, n_files):
     """A few bytes changed, bytes cut out, put in or moved: never loaded, and never another error."""
     whole = path.read_bytes()
     _, _, _, header, _, _ = PREFIX.unpack_from(whole)
-    for _ in range(2500):
+    for _ in range(5 * n_files):
         data = bytearray(whole)
         # The prefix and the header are short, but matter most.
         begin, end = [(0, PREFIX_BYTES), (PREFIX_BYTES, header), (header, len(data))][rng.integers(3)]
@@ -204,7 +208,7 @@ def test_command(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["--model", "nothing.bin"], "nothing.bin"),
+        (["--model", "nothing.bin"], "there is no nothing.bin; name a checkpoint's file or folder"),
         (["--weights", "mxfp4"], "must be one of int4, int8, int16, those of the build, not mxfp4"),
         (["--format", "down"], "--format must be KIND=FORMAT, such as down=int8, not 'down'"),
         (["--format", "dawn=int8"], "kinds of matrices are k, v"),
@@ -223,6 +227,43 @@ def test_command_refuses(arguments, says, tmp_path, capsys, monkeypatch):
     assert error.startswith("error: ")
     assert says in error
     assert not [name for name in tmp_path.iterdir() if name.name.startswith("x.image")]
+
+
+@FUZZ
+@pytest.mark.parametrize("kind", ["bin", "gguf", "safetensors"])
+def test_damaged_checkpoints(kind, n_files, tmp_path, capsys, rng):
+    """A few bytes changed, or the rest cut: an image comes of it, or an error, and nothing else."""
+    match kind:
+        case "bin":
+            model = path = model_file(tmp_path)
+        case "gguf":
+            test_tokenizers = pytest.importorskip("test_tokenizers")
+            model = path = tmp_path / "x.gguf"
+            test_tokenizers.write_gguf(path, 270, test_tokenizers.pieces_with_scores())
+        case "safetensors":
+            model, path = tmp_path / "x", tmp_path / "x" / "model.safetensors"
+            model.mkdir()
+            pytest.importorskip("test_checkpoint_files").write_hf(model, "qwen2")
+    whole = path.read_bytes()
+    for n in range(n_files // 3):
+        data = bytearray(whole)
+        for _ in range(rng.integers(1, 4)):
+            # What the file says of itself stands at its beginning.
+            place = int(rng.integers(min(len(data), 4000) if rng.random() < 0.6 else len(data)))
+            match rng.integers(3):
+                case 0:
+                    data[place] ^= 1 << int(rng.integers(8))
+                case 1:
+                    data[place] = int(rng.integers(256))
+                case 2:
+                    data[place : place + 4] = rng.bytes(4)
+        path.write_bytes(data[: int(rng.integers(len(data)))] if rng.random() < 0.1 else data)
+        out = tmp_path / "x.image"
+        status = main(["--model", str(model), "--out", str(out), "--weights", ("int4", "int8", "int16")[n % 3]])
+        error = capsys.readouterr().err
+        assert status == 0 or (status == 2 and error.startswith("error: "))
+        assert out.is_file() == (status == 0)
+        out.unlink(missing_ok=True)
 
 
 def test_help(capsys):
