@@ -519,6 +519,7 @@ ATTEND = ("attend", {"n_heads": 2, "ratio": 1, "spread": 1})
         ([("cache", VIEW | {"base": 1 << 16}), ("pages", {"count": 2}), ATTEND], "address", "past the memory of port"),
         ([("pages", {"first": 60, "count": 5})], "page", "64 entries"),
         ([("loop", {})], "shape", "at least a layer"),
+        ([("loop", {"layers": 2}), ("again", {"target": 0})], "program", "a loop in a loop"),
         ([NEXT], "program", "no logits"),
     ],
 )

@@ -186,6 +186,8 @@ class GoldenMachine:
         elif name == "loop":
             if not fields["layers"]:
                 raise Fault("shape", "a loop has at least a layer")
+            if state.layers:
+                raise Fault("program", "a loop in a loop would never end")
             state.layer, state.layers = 0, fields["layers"]
         else:
             self._execute(name, fields)
