@@ -210,7 +210,7 @@ class Bench:
         self.simulator.add_testbench(self._run)
 
     def run(self, *runs):
-        """Run for each of (position, prompt, limit), ("clear",) or ("program", bytes); returns (state, error) of each."""
+        """Run for each of (position, prompt, limit), ("clear",) or ("program", bytes); (state, error) of each."""
         self.runs, self.ends = runs, []
         self.simulator.run()
         return self.ends
@@ -589,6 +589,18 @@ def test_stop_while_it_waits_for_a_token():
     machine = small_machine()
     bench = check(machine, simple(MULTIPLY), (0, 5, 9), states=[(State.STOPPED, None)], stop_at=400)
     assert bench.at["at_position"] == 4  # the batch whose token did not come
+
+
+def test_idles_that_come_late():
+    """Right behind a read or a job, the units' idles may still be wrong."""
+    machine = small_machine()
+    program = isa.assemble([("read", {"target": "table"}), ("sync", {}), MULTIPLY, ("end", {})])
+    for seed in range(8):
+        bench = Bench(machine, np.random.default_rng(seed), program, range(64), open_share=1)
+        golden = Interpreter(machine, program, range(64), [])
+        assert bench.run((0, 2, 2)) == [golden.run(0, 2, 2)]
+        assert_given(bench, golden)
+        assert bench.idle_when_done
 
 
 def test_stop_while_it_waits_for_reads():
