@@ -116,6 +116,8 @@ class Core(wiring.Component):
         Of the first unit, in their order, that reports one.
     words, starved : out, a bit for each group
         As those of `MatrixEngine`.
+    units : out
+        A bit for each of attention's weights, vectors, parameters, cache, logits: at work.
     domains : tuple of str
     """
 
@@ -150,6 +152,7 @@ class Core(wiring.Component):
                 "error": Out(UnitError),
                 "words": Out(config.groups),
                 "starved": Out(config.groups),
+                "units": Out(5),
             }
         )
 
@@ -179,6 +182,15 @@ class Core(wiring.Component):
             self.idle.eq(self.logits.idle & vectors.are_done),
             self.words.eq(self.engine.words),
             self.starved.eq(self.engine.starved),
+            self.units.eq(
+                Cat(
+                    self.attention.o_loads.valid,
+                    ~vectors.are_done,
+                    self.parameters.o_gain.valid | ~self.parameters.idle,
+                    self.writer.i_vectors.valid,
+                    ~self.logits.idle,
+                )
+            ),
         ]
         return m
 

@@ -34,6 +34,8 @@ class Processor(wiring.Component):
         As those of `Core`.
     m_axi_program : axi.Signature, read channels
     start, stop, program_address, program_bytes, position, prompt, limit : in
+    clear : in
+        A pulse ends everything, and is no end of a run.
     state, at_position, rows, layer, pc : out
         As those of `Sequencer`.
     busy : out
@@ -46,6 +48,8 @@ class Processor(wiring.Component):
         The host's.
     words, starved : out, a bit for each group
         High for a cycle when the group takes a word of tiles, or has none although it could.
+    units : out
+        As that of `Core`.
     domains : tuple of str
     """
 
@@ -65,11 +69,13 @@ class Processor(wiring.Component):
                 **{name: core[name] for name in masters},
                 "m_axi_program": self.reader.signature.members["m_axi"],
                 **{name: sequencer[name] for name in (*_HOST, *_KNOWN)},
+                "clear": In(1),
                 "done": Out(1),
                 "error": Out(UnitError),
                 "tokens": self.tokens_memory.signature.members["host"],
                 "words": Out(config.groups),
                 "starved": Out(config.groups),
+                "units": Out(5),
             }
         )
 
@@ -100,6 +106,7 @@ class Processor(wiring.Component):
             sequencer.failed.eq((core.error.unit != Unit.NONE) | reader.error.valid),
             self.words.eq(core.words),
             self.starved.eq(core.starved),
+            self.units.eq(core.units),
         ]
         self._phases(m)
         return m
@@ -107,23 +114,27 @@ class Processor(wiring.Component):
     def _phases(self, m):
         """Clear, run, and clear again if something is left."""
         core, sequencer, reader, error = self.core, self.sequencer, self.reader, self.error
-        waited = Signal(range(CLEAR_CYCLES))
-        clear = Signal()
-        m.d.comb += [core.clear.eq(clear), reader.clear.eq(clear), self.busy.eq(1)]
+        waited, is_quiet = Signal(range(CLEAR_CYCLES)), Signal()
+        clear, starts = Signal(), Signal()
+        m.d.comb += [
+            core.clear.eq(clear),
+            reader.clear.eq(clear),
+            is_quiet.eq((waited == CLEAR_CYCLES - 1) & ~core.clearing),
+            self.busy.eq(1),
+        ]
+        m.d.sync += waited.eq(waited + (waited != CLEAR_CYCLES - 1))
+        with m.If(self.start & ~self.busy):
+            m.d.sync += starts.eq(1)
         with m.FSM():
             with m.State("IDLE"):
                 m.d.comb += self.busy.eq(0)
-                with m.If(self.start):
+                with m.If(self.start | starts):
                     m.d.comb += [clear.eq(1), sequencer.clear.eq(1)]
-                    m.d.sync += [waited.eq(0), error.unit.eq(Unit.NONE)]
+                    m.d.sync += [waited.eq(0), starts.eq(0), error.unit.eq(Unit.NONE)]
                     m.next = "CLEAR"
-            with m.State("CLEAR"):
-                m.d.sync += waited.eq(waited + 1)
-                with m.If((waited == CLEAR_CYCLES - 1) & ~core.clearing):
-                    m.d.comb += sequencer.start.eq(1)
-                    m.next = "RUN"
-                with m.Elif(waited == CLEAR_CYCLES - 1):
-                    m.d.sync += waited.eq(waited)
+            with m.State("CLEAR"), m.If(is_quiet):
+                m.d.comb += sequencer.start.eq(1)
+                m.next = "RUN"
             with m.State("RUN"), m.If(sequencer.done):
                 with m.If((sequencer.state == State.ERROR) | (sequencer.state == State.STOPPED)):
                     self._keep(m)
@@ -133,11 +144,17 @@ class Processor(wiring.Component):
                 with m.Else():
                     m.d.comb += self.done.eq(1)
                     m.next = "IDLE"
-            with m.State("QUIET"):
-                m.d.sync += waited.eq(waited + (waited != CLEAR_CYCLES - 1))
-                with m.If((waited == CLEAR_CYCLES - 1) & ~core.clearing):
-                    m.d.comb += self.done.eq(1)
+            with m.State("QUIET"), m.If(is_quiet):
+                m.d.comb += self.done.eq(1)
+                m.next = "IDLE"
+            with m.State("ABORT"):
+                m.d.comb += self.busy.eq(0)
+                with m.If(is_quiet):
                     m.next = "IDLE"
+            with m.If(self.clear):
+                m.d.comb += [clear.eq(1), sequencer.clear.eq(1)]
+                m.d.sync += [waited.eq(0), starts.eq(0), error.unit.eq(Unit.NONE)]
+                m.next = "ABORT"
 
     def _keep(self, m):
         """The error that ended the run: the sequencer's own, else that of reading the program, else a unit's."""
