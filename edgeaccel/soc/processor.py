@@ -1,8 +1,10 @@
 """The machine without its registers: units, sequencer, program and token memory."""
 
+from contextlib import contextmanager
+
 from amaranth.hdl import Module, Signal
 from amaranth.lib import wiring
-from amaranth.lib.wiring import Out
+from amaranth.lib.wiring import In, Out
 
 from edgeaccel import isa
 from edgeaccel.memory.reader import BlockReader
@@ -125,17 +127,28 @@ class Processor(wiring.Component):
         m.d.sync += waited.eq(waited + (waited != CLEAR_CYCLES - 1))
         with m.If(self.start & ~self.busy):
             m.d.sync += starts.eq(1)
+
+        @contextmanager
+        def state(name):
+            with m.State(name):
+                with m.If(self.clear):
+                    m.d.comb += [clear.eq(1), sequencer.clear.eq(1)]
+                    m.d.sync += [waited.eq(0), starts.eq(0), error.unit.eq(Unit.NONE)]
+                    m.next = "ABORT"
+                with m.Else():
+                    yield
+
         with m.FSM():
-            with m.State("IDLE"):
+            with state("IDLE"):
                 m.d.comb += self.busy.eq(0)
                 with m.If(self.start | starts):
                     m.d.comb += [clear.eq(1), sequencer.clear.eq(1)]
                     m.d.sync += [waited.eq(0), starts.eq(0), error.unit.eq(Unit.NONE)]
                     m.next = "CLEAR"
-            with m.State("CLEAR"), m.If(is_quiet):
+            with state("CLEAR"), m.If(is_quiet):
                 m.d.comb += sequencer.start.eq(1)
                 m.next = "RUN"
-            with m.State("RUN"), m.If(sequencer.done):
+            with state("RUN"), m.If(sequencer.done):
                 with m.If((sequencer.state == State.ERROR) | (sequencer.state == State.STOPPED)):
                     self._keep(m)
                     m.d.comb += clear.eq(1)
@@ -144,17 +157,13 @@ class Processor(wiring.Component):
                 with m.Else():
                     m.d.comb += self.done.eq(1)
                     m.next = "IDLE"
-            with m.State("QUIET"), m.If(is_quiet):
+            with state("QUIET"), m.If(is_quiet):
                 m.d.comb += self.done.eq(1)
                 m.next = "IDLE"
-            with m.State("ABORT"):
+            with state("ABORT"):
                 m.d.comb += self.busy.eq(0)
                 with m.If(is_quiet):
                     m.next = "IDLE"
-            with m.If(self.clear):
-                m.d.comb += [clear.eq(1), sequencer.clear.eq(1)]
-                m.d.sync += [waited.eq(0), starts.eq(0), error.unit.eq(Unit.NONE)]
-                m.next = "ABORT"
 
     def _keep(self, m):
         """The error that ended the run: the sequencer's own, else that of reading the program, else a unit's."""

@@ -250,6 +250,8 @@ class Sequencer(wiring.Component):
             is_end=Signal(reset_less=True),
             entry=Signal(range(self.machine.pages), reset_less=True),
             page=Signal(PAGE_WIDTH, reset_less=True),
+            pages_outside=Signal(reset_less=True),
+            attend_outside=Signal(reset_less=True),
             pages_left=Signal(PAGE_WIDTH, reset_less=True),
             waited=Signal(range(PRODUCT_CYCLES + 1)),
             stopping=Signal(),
@@ -373,6 +375,8 @@ class Sequencer(wiring.Component):
                     m.d.sync += r.base.eq(r.cache.scales)
                 with m.Else():
                     m.d.sync += r.step.eq(Step.ISSUE)
+            with m.If((header.opcode == _opcode("attend")) & r.attend_outside):
+                self._fail(m, r, SequencerErrorCode.RANGE)
             with m.If(r.waited == PRODUCT_CYCLES):
                 m.d.sync += [r.scales.eq(r.base + r.product), r.step.eq(Step.ISSUE)]
         with m.Case(Step.ISSUE), m.If(r.taken):
@@ -380,7 +384,9 @@ class Sequencer(wiring.Component):
             with m.If((header.opcode == _opcode("read")) & r.by_row & (r.row + 1 != self.rows)):
                 m.d.sync += [r.row.eq(r.row + 1), r.place.eq(r.place + 1), r.step.eq(Step.LOOK)]
         with m.Case(Step.PAGES):
-            with m.If(~r.pages_left.any()):
+            with m.If(r.pages_outside):
+                self._fail(m, r, SequencerErrorCode.RANGE)
+            with m.Elif(~r.pages_left.any()):
                 m.d.sync += r.step.eq(Step.LATCH)
             with m.Elif(self.o_pages.ready):
                 m.d.sync += [
@@ -392,11 +398,16 @@ class Sequencer(wiring.Component):
             m.d.sync += r.waited.eq(r.waited + (r.waited != _SETTLE_CYCLES))
             with m.If(r.stopping | ((r.waited == _SETTLE_CYCLES) & self.parameters_idle)):
                 m.d.sync += r.step.eq(Step.LATCH)
-        m.d.comb += self.o_pages.valid.eq((r.step == Step.PAGES) & r.pages_left.any())
+        m.d.comb += self.o_pages.valid.eq((r.step == Step.PAGES) & r.pages_left.any() & ~r.pages_outside)
 
     def _predicate(self, m, r):
-        """Whether there is such an instruction, and whether it is to be executed."""
-        header = r.fields["end"]
+        """Whether there is such an instruction, whether it is to be executed, and, a cycle later, whether it can be."""
+        header, pages, attend = r.fields["end"], r.fields["pages"], r.fields["attend"]
+        width = len(self.o_attends.p.attend.address)
+        m.d.sync += [
+            r.pages_outside.eq((pages.first + pages.count > self.machine.pages) | (pages.count == 0)),
+            r.attend_outside.eq(Cat(attend.address[width:], attend.stride[width:]).any()),
+        ]
         followed, single = r.more | r.last, self.rows == 1
         conditions = {
             "always": 1,
@@ -449,8 +460,6 @@ class Sequencer(wiring.Component):
 
     def _execute_pages(self, m, r, f):
         m.d.sync += [r.entry.eq(f.first), r.page.eq(f.page), r.pages_left.eq(f.count), r.step.eq(Step.PAGES)]
-        with m.If((f.first + f.count > self.machine.pages) | (f.count == 0)):
-            self._fail(m, r, SequencerErrorCode.RANGE)
 
     def _execute_append(self, m, r, f):
         m.d.sync += [
@@ -462,9 +471,6 @@ class Sequencer(wiring.Component):
 
     def _execute_attend(self, m, r, f):
         self._execute_append(m, r, f)
-        width = len(self.o_attends.p.attend.address)
-        with m.If(Cat(f.address[width:], f.stride[width:]).any()):
-            self._fail(m, r, SequencerErrorCode.RANGE)
 
     def _execute_loop(self, m, r, f):
         m.d.sync += [self.layer.eq(0), r.layers.eq(f.layers), r.more.eq(f.layers > 1), r.step.eq(Step.LATCH)]
