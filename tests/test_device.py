@@ -268,7 +268,7 @@ def test_timeline(tmp_path):
 
 
 def test_waveform(tmp_path):
-    device, source, target = start(vcd=True, optimise="-O0")
+    device, source, target = start(vcd=True)
     with device:
         device.write_vcd(tmp_path / "wave.vcd", 20, 30)
         copy(device, 0, 0, 256)

@@ -79,7 +79,7 @@ class RtlDevice:
         data_bytes=_DATA_BYTES,
         watch=False,
         vcd=False,
-        optimise="-O2",
+        optimise="-O1",
         max_cycles=1 << 40,
         hang_cycles=200_000,
     ):
