@@ -1,6 +1,6 @@
 """The sequencer: executes a program, for one batch of tokens after the other, without the host.
 
-CHECK -> LOAD -> BATCH -> ROWS -> [FETCH] -> LATCH -> DECODE -> (LOOK -> TAKE) -> (PRODUCT) -> ISSUE -> LATCH ...
+CHECK -> ADMIT -> LOAD -> BATCH -> ROWS -> FETCH -> LATCH -> DECODE -> (LOOK -> TAKE) -> (PRODUCT) -> ISSUE -> LATCH ...
 """
 
 from types import SimpleNamespace
@@ -82,6 +82,7 @@ class Step(enum.Enum, shape=5):
     WRITE = 16
     JUDGE = 17
     DRAIN = 18
+    ADMIT = 19
 
 
 def page_write(machine):
@@ -227,6 +228,9 @@ class Sequencer(wiring.Component):
             n_lines=Signal(range(self.machine.instructions + 1), reset_less=True),
             program_address=Signal(64, reset_less=True),
             program_bytes=Signal(BYTES_WIDTH, reset_less=True),
+            is_bad_program=Signal(reset_less=True),
+            is_bad_prompt=Signal(reset_less=True),
+            is_bad_position=Signal(reset_less=True),
             prompt=Signal(count, reset_less=True),
             limit=Signal(count, reset_less=True),
             after=Signal(count, reset_less=True),  # first position behind the batch
@@ -285,18 +289,24 @@ class Sequencer(wiring.Component):
                     m.d.sync += [self.error.valid.eq(1), self.error.code.eq(SequencerErrorCode.CLEAR)]
             with m.Else():
                 m.d.sync += [r.step.eq(Step.CHECK), self.state.eq(State.RUNNING)]
+        size = isa.INSTRUCTION_BYTES
+        most_bytes = self.machine.instructions * size
         with m.Case(Step.CHECK):
-            size = isa.INSTRUCTION_BYTES
+            m.d.sync += [
+                r.is_bad_program.eq(
+                    (r.program_bytes == 0) | (r.program_bytes > most_bytes) | (r.program_bytes % size).any()
+                ),
+                r.is_bad_prompt.eq(self.at_position >= r.prompt),
+                r.is_bad_position.eq(r.prompt > most_positions(self.machine)),
+                r.step.eq(Step.ADMIT),
+            ]
+        with m.Case(Step.ADMIT):
             m.d.sync += r.step.eq(Step.LOAD)
-            with m.If(
-                (r.program_bytes == 0)
-                | (r.program_bytes > self.machine.instructions * size)
-                | (r.program_bytes % size).any()
-            ):
+            with m.If(r.is_bad_program):
                 self._fail(m, r, SequencerErrorCode.PROGRAM)
-            with m.Elif(self.at_position >= r.prompt):
+            with m.Elif(r.is_bad_prompt):
                 self._fail(m, r, SequencerErrorCode.PROMPT)
-            with m.Elif(r.prompt > most_positions(self.machine)):
+            with m.Elif(r.is_bad_position):
                 self._fail(m, r, SequencerErrorCode.POSITION)
         with m.Case(Step.LOAD):
             m.d.sync += [
