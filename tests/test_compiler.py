@@ -471,7 +471,7 @@ def test_listing_is_readable(rng):
         ({}, {}, {"formats": {"down": "int7"}}, "the format of down must be"),
         ({}, {}, {"formats": {"dawn": "int8"}}, "kinds of matrices are k, v, .* not dawn"),
         ({}, {}, {"cache": "mxfp4"}, "the cache's format must be one of int16, int8, int4"),
-        ({"eos": (2, 3, 4, 5, 6)}, {}, {}, "a program knows 4 tokens that end a text, not 5"),
+        ({"eos": (2, 3, 4, 5)}, {}, {}, "a program knows 4 tokens that end a text, not 5"),
         ({}, {"changes": {"activations": "bf16"}}, {}, "must be fp32, not bf16"),
         ({}, {"changes": {"buffer_inputs": 320}}, {}, "buffer has 0 words of 4 beside attention's own"),
     ],

@@ -93,7 +93,7 @@ def compile_model(
         "positions": plan.positions,
         "vocab_size": shape.vocab_size,
         "bos": shape.bos,
-        "eos": list(shape.eos),
+        "eos": list(plan.ends),
         "logits": plan.data["logits"].address,
         "regions": regions,
         "matrices": {kind: _described(matrix) for kind, matrix in plan.matrices.items()},

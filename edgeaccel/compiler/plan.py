@@ -99,6 +99,12 @@ class Plan:
     # Sizes in words of `vector_lanes` elements.
 
     @property
+    def ends(self):
+        """Tokens that end a text: also the one that begins the next."""
+        bos = () if self.shape.bos is None else (self.shape.bos,)
+        return tuple(dict.fromkeys((*self.shape.eos, *bos)))
+
+    @property
     def lanes(self):
         return self.machine.config.vector_lanes
 
@@ -311,8 +317,8 @@ class Plan:
             self._refuse(f"rotated must be at most {machine.max_rotated}, max_rotated, not {shape.rope.rotated}")
         if shape.vocab_size > 1 << TOKEN_WIDTH:
             self._refuse(f"vocab_size must be at most {1 << TOKEN_WIDTH}, not {shape.vocab_size}")
-        if len(shape.eos) > MAX_EOS:
-            self._refuse(f"a program knows {MAX_EOS} tokens that end a text, not {len(shape.eos)}: {shape.eos}")
+        if len(self.ends) > MAX_EOS:
+            self._refuse(f"a program knows {MAX_EOS} tokens that end a text, not {len(self.ends)}: {self.ends}")
         for spread in (True, False):
             if (batches := self.batches(spread=spread)) > machine.slots:
                 self._refuse(

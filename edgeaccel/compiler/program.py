@@ -97,8 +97,8 @@ class _Writer:
                 starts=n == 0,
                 ends=n == len(parts) - 1,
             )
-        ends = {f"eos{n}": token for n, token in enumerate(shape.eos)}
-        self.emit("next", "token", target=batch, n_eos=len(shape.eos), **ends)
+        ends = {f"eos{n}": token for n, token in enumerate(plan.ends)}
+        self.emit("next", "token", target=batch, n_eos=len(plan.ends), **ends)
         self.emit("end", "end")
 
     def _cache(self):
