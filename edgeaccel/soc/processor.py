@@ -100,7 +100,8 @@ class Processor(wiring.Component):
         for name in _JOBS:
             wiring.connect(m, getattr(sequencer, f"o_{name}"), getattr(core, f"i_{name}"))
         wiring.connect(m, core.o_token, sequencer.i_token)
-        m.d.comb += [getattr(sequencer, name).eq(getattr(self, name)) for name in _HOST if name != "start"]
+        given = [name for name in _HOST if name not in ("start", "stop")]
+        m.d.comb += [getattr(sequencer, name).eq(getattr(self, name)) for name in given]
         m.d.comb += [getattr(self, name).eq(getattr(sequencer, name)) for name in _KNOWN if name != "busy"]
         m.d.comb += [
             sequencer.parameters_idle.eq(core.settled),
@@ -117,7 +118,7 @@ class Processor(wiring.Component):
         """Clear, run, and clear again if something is left."""
         core, sequencer, reader, error = self.core, self.sequencer, self.reader, self.error
         waited, is_quiet = Signal(range(CLEAR_CYCLES)), Signal()
-        clear, starts = Signal(), Signal()
+        clear, starts, stops = Signal(), Signal(), Signal()
         m.d.comb += [
             core.clear.eq(clear),
             reader.clear.eq(clear),
@@ -126,7 +127,10 @@ class Processor(wiring.Component):
         ]
         m.d.sync += waited.eq(waited + (waited != CLEAR_CYCLES - 1))
         with m.If(self.start & ~self.busy):
-            m.d.sync += starts.eq(1)
+            m.d.sync += [starts.eq(1), stops.eq(0)]
+        with m.If(self.stop & self.busy):
+            m.d.sync += stops.eq(1)  # the sequencer may have to be started first
+        m.d.comb += sequencer.stop.eq(stops)
 
         @contextmanager
         def state(name):
