@@ -140,7 +140,7 @@ class _Timeline:
         rate = config.port_data_width * config.port_mhz * memory.share / (config.word_bits * config.core_mhz)
         self.rate = min(1.0, rate)  # words of a port a cycle
         self.now = 0.0  # of the sequencer
-        self.asked = 0.0  # ports: when the words that were asked for last may come
+        self.fetches = []  # when the last word of each matrix that was asked for may come
         self.port_free = self.array_free = self.vector_free = self.reader_free = self.writer_free = 0.0
         self.results, self.vector_ends = [], []
         self.loads, self.appends, self.statistics = [], [], []
@@ -180,7 +180,7 @@ class _Timeline:
         self.words += f["long"] * f["long_words"] + (self.config.groups - f["long"]) * f["words"]
         begin = max(self.now + REQUEST_CYCLES + self.latency, self.port_free)
         self.port_free = begin + words / self.rate
-        self.asked = self.port_free
+        self.fetches.append(self.port_free)
 
     def do_multiply(self, f, layer):
         start = self.now + OPERATOR_CYCLES
@@ -188,7 +188,7 @@ class _Timeline:
             start = max(start, self.loads.pop(0))
         shape = _shape(self.config, f["format"], f["inputs"], f["channel_tiles"])
         first = max(start + shape.first_word, self.array_free)
-        last = max(first + shape.last_word - shape.first_word, self.asked)
+        last = max(first + shape.last_word - shape.first_word, self.fetches.pop(0))
         self.array_free = last + 1
         n_tiles, through = f["channel_tiles"], shape.last_result - shape.last_word
         step = (last - first) / n_tiles
