@@ -11,7 +11,7 @@ import edgeaccel
 from edgeaccel.config import PRESETS, Config
 from edgeaccel.pe import float as pe_float
 
-__all__ = ["arguments", "build", "constant_name", "find_component", "public_components", "show"]
+__all__ = ["arguments", "build", "constant_name", "find_component", "public_components", "read_settings", "show"]
 
 _PACKAGES = ("pe", "systolic", "memory", "vector", "attention", "soc")
 _CONSTANTS = PRESETS | {
@@ -85,20 +85,31 @@ def arguments(component_type, settings=()):
     parameters = inspect.signature(component_type).parameters
     defaults = {name: parameter.default for name, parameter in parameters.items()}
     allowed = f"{component_type.__name__} has the parameters: {show(defaults) or 'none'}"
-    given = {}
+    values = defaults | read_settings(settings, parameters, allowed)
+    missing = [name for name, value in values.items() if value is inspect.Parameter.empty]
+    if missing:
+        raise ValueError(f"{', '.join(missing)} must be set; {allowed}")
+    return values
+
+
+def read_settings(settings, names, allowed):
+    """Values by name, of texts like `lanes=128` for some of `names`; `allowed` is what an error tells of them.
+
+    Raises
+    ------
+    ValueError
+        If a name is unknown or is given twice, or a value cannot be read.
+    """
+    values = {}
     for setting in settings:
         name, equals, text = (part.strip() for part in setting.partition("="))
         if not equals:
             raise ValueError(f"a setting is NAME=VALUE, not {setting!r}")
-        if name not in parameters:
+        if name not in names:
             raise ValueError(f"unknown parameter {name!r}; {allowed}")
-        if name in given:
+        if name in values:
             raise ValueError(f"parameter {name!r} is set twice, to {text!r} at last")
-        given[name] = _read(name, text)
-    values = defaults | given
-    missing = [name for name, value in values.items() if value is inspect.Parameter.empty]
-    if missing:
-        raise ValueError(f"{', '.join(missing)} must be set; {allowed}")
+        values[name] = _read(name, text)
     return values
 
 
