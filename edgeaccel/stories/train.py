@@ -72,7 +72,11 @@ class Layer(torch.nn.Module):
 
 
 class Decoder(torch.nn.Module):
-    """A model of the Llama family whose classifier is its embedding."""
+    """A model of the Llama family.
+
+    Its classifier is not its embedding: names, which are all alike to a model that cannot repeat them yet, became alike
+    in a matrix that is both (0.15 from their mean of length 0.8 after 900 steps), with little left to repeat them by.
+    """
 
     def __init__(self, sizes):
         super().__init__()
@@ -80,11 +84,12 @@ class Decoder(torch.nn.Module):
         self.embedding = torch.nn.Embedding(sizes.vocab_size, sizes.dim)
         self.layers = torch.nn.ModuleList(Layer(sizes) for _ in range(sizes.n_layers))
         self.norm = torch.nn.RMSNorm(sizes.dim, eps=1e-5)
+        self.classifier = torch.nn.Linear(sizes.dim, sizes.vocab_size, bias=False)
         for name, weight in self.named_parameters():
             if weight.dim() == 2:
                 # What is added to x is smaller the more layers add to it (GPT-2).
                 deep = (2 * sizes.n_layers) ** -0.5 if name.endswith(("o.weight", "down.weight")) else 1
-                torch.nn.init.normal_(weight, std=deep * (0.05 if weight is self.embedding.weight else sizes.dim**-0.5))
+                torch.nn.init.normal_(weight, std=deep * (0.5 if weight is self.embedding.weight else sizes.dim**-0.5))
         frequencies = 10000.0 ** (-torch.arange(0, sizes.head_dim, 2) / sizes.head_dim)
         angles = torch.arange(sizes.seq_len)[:, None] * frequencies
         self.register_buffer("cosines", angles.cos())
@@ -95,18 +100,19 @@ class Decoder(torch.nn.Module):
         x, n = self.embedding(tokens), tokens.shape[1]
         for layer in self.layers:
             x = layer(x, self.cosines[:n], self.sines[:n])
-        return self.norm(x) @ self.embedding.weight.T
+        return self.classifier(self.norm(x))
 
     def write(self, path):
         """Writes a checkpoint in version 0 of llama2.c's format."""
         sizes = self.sizes
-        header = [getattr(sizes, name) for name in llama2c.HEADER]
+        # A negative number of tokens says that there is a classifier.
+        header = [getattr(sizes, name) * (-1 if name == "vocab_size" else 1) for name in llama2c.HEADER]
         tensors = [self.embedding.weight]
         for name in llama2c.LAYER_TENSORS:
             last = name.rpartition(".")[2]
             ours = name.replace(".", "_") if last == "norm" else last
             tensors += [getattr(layer, ours).weight for layer in self.layers]
-        tensors += [self.norm.weight, self.cosines, self.sines]
+        tensors += [self.norm.weight, self.cosines, self.sines, self.classifier.weight]
         with path.open("wb") as file:
             np.array(header, "<i4").tofile(file)
             for tensor in tensors:
