@@ -1,7 +1,12 @@
 """The Verilog that users get: readable, deterministic, lint-clean; and the command that writes it."""
 
 import json
+import os
 import re
+import shutil
+import subprocess
+import sys
+import xml.etree.ElementTree as ElementTree
 
 import pytest
 from amaranth.hdl import Module, Signal
@@ -10,9 +15,10 @@ from amaranth.lib.wiring import In, Out
 
 from edgeaccel.component import public_components
 from edgeaccel.config import preset
-from edgeaccel.elaborate import main, module_name
+from edgeaccel.elaborate import build_machine, main, module_name
 from edgeaccel.memory.command import Widths
 from edgeaccel.pe import FP16, FP32, FloatConverter, GroupDatapath, IntToFloat, Scaler
+from edgeaccel.soc.soc import SoC
 from edgeaccel.verilated import lint
 from edgeaccel.verilog import describe_ports, emit, stream_members
 
@@ -188,3 +194,187 @@ def test_usage_errors(capsys):
         main(["--help"])
     assert error.value.code == 0
     assert "examples:" in capsys.readouterr().out
+
+
+# As small as a machine gets; two clocks, as large ones have.
+SMALL = ["groups=1", "rows=1", "formats=int8", "max_channels=64", "vector_inputs=256", "max_rotated=8", "port_mhz=300"]
+COMMAND = ["--preset", "tiny", *(word for setting in SMALL for word in ("--set", setting))]
+
+
+@pytest.fixture(scope="module")
+def machine_folders(tmp_path_factory):
+    """The same machine twice, made by two processes whose sets and dictionaries are ordered differently."""
+    folders = [tmp_path_factory.mktemp("machine") / "of" / "a board" for _ in range(2)]
+    runs = [
+        subprocess.Popen(
+            [sys.executable, "-m", "edgeaccel.elaborate", *COMMAND, "--out", str(folder)],
+            env=os.environ | {"PYTHONHASHSEED": str(seed)},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for seed, folder in enumerate(folders)
+    ]
+    messages = [run.communicate()[1] for run in runs]
+    assert [run.returncode for run in runs] == [0, 0], messages
+    assert messages[0].startswith("elaborating tiny (1 groups, 32 lanes, 1 rows)")
+    return folders
+
+
+@pytest.fixture(scope="module")
+def soc():
+    return SoC(build_machine("tiny", SMALL))
+
+
+def test_machine_is_the_same_twice_and_has_no_paths(machine_folders):
+    first, second = ({path.name: path.read_bytes() for path in folder.iterdir()} for folder in machine_folders)
+    assert sorted(first) == [
+        "edgeaccel_tiny.h",
+        "edgeaccel_tiny.json",
+        "edgeaccel_tiny.svg",
+        "edgeaccel_tiny.v",
+        "instructions.md",
+        "registers.md",
+    ]
+    assert first == second
+    for name, text in first.items():
+        assert not re.search(rb"/tmp|/home|/usr|\b20[23]\d-", text), name
+    assert [path.name for path in machine_folders[0].parent.iterdir()] == ["a board"]
+
+
+def test_machine_is_lint_clean(machine_folders):
+    source = machine_folders[0] / "edgeaccel_tiny.v"
+    text = source.read_text()
+    assert lint(source, "edgeaccel_tiny") == ""
+    assert text.startswith("// tiny, a whole machine: vector_inputs=256, max_channels=64, max_rotated=8,")
+    assert "\\" not in text
+    assert text.count("\nmodule edgeaccel_tiny (") == 1
+
+
+def test_description_of_a_machine(machine_folders, soc):
+    text = (machine_folders[0] / "edgeaccel_tiny.v").read_text()
+    description = json.loads((machine_folders[0] / "edgeaccel_tiny.json").read_text())
+    assert description["ports"] == json.loads(json.dumps(describe_ports(soc)))
+    header = text[text.index("module edgeaccel_tiny (") : text.index(");")]
+    ports = re.findall(r"^  (input|output) (?:wire|reg) (?:\[(\d+):0\] )?(\w+)", header, re.MULTILINE)
+    assert [(name, direction, int(msb or 0) + 1) for direction, msb, name in ports] == [
+        (port["name"], port["direction"], port["width"]) for port in description["ports"]
+    ]
+    assert description["machine"]["max_channels"] == 64
+    assert description["config"]["formats"] == ["int8"]
+    assert description["clock_domains"] == [
+        {"name": "sync", "mhz": 250, "clock": "clk", "reset": "rst"},
+        {"name": "port", "mhz": 300, "clock": "port_clk", "reset": "port_rst"},
+    ]
+    domains = {each["name"]: each["clock_domain"] for each in description["interfaces"]}
+    assert domains == {
+        "s_axil": "sync",
+        "m_axi_0": "port",
+        "m_axi_scales": "port",
+        "m_axi_cache": "sync",
+        "m_axi_data": "sync",
+        "m_axi_program": "sync",
+    }
+    widths = {name: int(msb or 0) + 1 for _, msb, name in ports}
+    for interface in description["interfaces"]:
+        channels = {"read": "ar", "write": "aw"}
+        for way, channel in channels.items():
+            name = f"{interface['name']}_{channel}addr"
+            assert (way in interface["channels"]) == (name in widths)
+            assert widths.get(name, interface["address_width"]) == interface["address_width"]
+        assert widths.get(f"{interface['name']}_rdata", interface["data_width"]) == interface["data_width"]
+    assert description["address_map"] == [
+        {"name": "port 0", "base": 0, "bytes": 1 << 24},
+        {"name": "data", "base": 1 << 24, "bytes": None},
+    ]
+    registers = {register["name"]: register for register in description["registers"]["registers"]}
+    assert registers["rows"]["value"] == 1
+    assert registers["control"]["fields"][1]["name"] == "stop"
+    assert {name: registers[name]["offset"] for name in registers} == {
+        register.name: register.offset for register in soc.map.registers
+    }
+    assert len(description["bit_names"]["activity"]) == widths["activity"]
+
+
+def test_c_header_of_a_machine(machine_folders):
+    compiler = shutil.which("g++")
+    if compiler is None:
+        pytest.skip("no g++")
+    description = json.loads((machine_folders[0] / "edgeaccel_tiny.json").read_text())
+    checks = "".join(
+        f"static_assert(EDGEACCEL_{register['name'].upper()} == {register['offset']});\n"
+        + (
+            f"static_assert(EDGEACCEL_{register['name'].upper()}_VALUE == {register['value']}u);\n"
+            * ("value" in register)
+        )
+        for register in description["registers"]["registers"]
+    )
+    assert "EDGEACCEL_COUNTER_STARVED0" in checks
+    source = f'#include "edgeaccel_tiny.h"\n#include "edgeaccel_tiny.h"\n{checks}'
+    run = subprocess.run(
+        [compiler, "-fsyntax-only", "-Wall", "-Werror", "-std=c++17", "-x", "c++", "-I", machine_folders[0], "-"],
+        input=source,
+        capture_output=True,
+        text=True,
+    )
+    assert run.stderr == ""
+
+
+def test_pages_and_picture_of_a_machine(machine_folders):
+    folder = machine_folders[0]
+    assert "`counter_words0`" in (folder / "registers.md").read_text()
+    assert "## `multiply`" in (folder / "instructions.md").read_text()
+    root = ElementTree.parse(folder / "edgeaccel_tiny.svg").getroot()
+    assert root.tag == "{http://www.w3.org/2000/svg}svg"
+    assert "Activation feed" in "".join(root.itertext())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--preset", "huge"], "preset must be one of tiny, vcu128, vu9p, not 'huge'"),
+        (["--preset", "tiny", "--set", "rows=0"], "rows must be a positive whole number, not 0"),
+        (["--preset", "tiny", "--set", "rows"], "a setting is NAME=VALUE, not 'rows'"),
+        (
+            ["--preset", "tiny", "--set", "row=1"],
+            "unknown parameter 'row'; a machine has the sizes: .*groups, lanes, rows",
+        ),
+        (["--preset", "tiny", "--set", "pages=3"], "pages must be a power of two from 2 to 65536, not 3"),
+        (["--preset", "tiny", "--set", "core_mhz=fast"], "tiny cannot be built with core_mhz='fast': "),
+        (["--preset", "tiny", "--set", "formats=int5"], "formats must be a tuple of one or more of int4, int8"),
+        (["--preset", "tiny", "--set", "buffer_inputs=64"], "buffer_inputs must be more than 320 for the weights of"),
+        (["--preset", "tiny", "--set", "vector_lanes=2"], "vector_lanes must be 4 to 64 for attention, not 2"),
+    ],
+)
+def test_machines_that_cannot_be(tmp_path, capsys, arguments, message):
+    assert main([*arguments, "--out", str(tmp_path / "machine")]) == 2
+    err = capsys.readouterr().err
+    assert re.search(f"^error: {message}", err)
+    assert err.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_folders_that_cannot_be(tmp_path, capsys):
+    (tmp_path / "file").write_text("mine")
+    for folder in ("file", "file/below"):
+        assert main(["--preset", "tiny", "--out", str(tmp_path / folder)]) == 2
+        err = capsys.readouterr().err
+        assert re.search(f"^error: --out must be a folder that can be made and written, not .*{folder}: ", err)
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--preset", "tiny"],
+        ["--preset", "tiny", "--out", "x", "-o", "x.v"],
+        ["--preset", "tiny", "-o", "x.v"],
+        ["--component", "pe.Scaler", "--out", "x"],
+        ["--component", "pe.Scaler", "-o", "x.v", "--out", "x"],
+        ["--preset", "tiny", "--component", "pe.Scaler", "--out", "x"],
+    ],
+)
+def test_usage_of_outputs(arguments, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(arguments)
+    assert stop.value.code == 2
+    assert "error: " in capsys.readouterr().err

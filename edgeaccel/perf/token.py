@@ -34,6 +34,7 @@ EXIT_CYCLES = 4  # from the epilogue to its places
 GAIN_CYCLES = 8  # into the activation buffer
 STEP_CYCLES = 2  # from statistics to the vector that takes them
 READ_CYCLES = 12  # from a read to its address, and from its answer to the target
+QUERY_CYCLES = 14  # from the last query in the activation buffer to its first product
 CACHE_CYCLES = 24  # from vectors of the epilogue to the cache writer, and through it
 OUTPUT_CYCLES = 10  # from attention's vectors into the activation buffer
 LOGITS_CYCLES = 16  # from the last logits to the token
@@ -231,12 +232,13 @@ class _Timeline:
             self.appends.append(self.writer_free + self.latency)
 
     def do_attend(self, f, layer):
-        start = self.now
+        # Tiles are asked for as soon as they are written; queries and the array are waited for where the tiles are.
+        ahead = attention.FIRST_READ + attention.WORD_CYCLES + self.latency
+        start = max(self.now, self.array_free - ahead)
         if f["wait"]:
             start = max(start, self.appends.pop(0))
         if f["load"]:
-            start = max(start, self.loads.pop(0))
-        start = max(start, self.array_free)
+            start = max(start, self.loads.pop(0) + QUERY_CYCLES - ahead)
         config, ratio = self.config, f["ratio"]
         command = Attend(
             n_heads=f["n_heads"],

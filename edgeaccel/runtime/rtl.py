@@ -19,6 +19,7 @@ MEMORIES = {"ideal": IDEAL, "hbm2": HBM2, "ddr4": DDR4_2400}
 _DATA_BYTES = 1 << 34  # of the memory behind the ports', as in the golden machine; only what is touched takes room
 _NO_RESERVE = getattr(mmap, "MAP_NORESERVE", 0x4000)  # not every Python knows its name; Linux has this number
 _POLL_CYCLES = 64  # a batch takes far more, and so does what the next one changes in memory
+_SETTLE_CYCLES = 32
 _SLICE_CYCLES = 1 << 18  # so that Python gets to see an interrupt from the keyboard
 _REASONS = {name: StopReason(name) for name in ("end_of_text", "limit", "end", "error", "stopped")}
 
@@ -196,6 +197,10 @@ class RtlDevice:
     def cycles(self):
         """Of the first clock, since the last `load` or `reset`."""
         return self.simulation.cycles
+
+    def settle(self):
+        """Let some cycles pass, for what is on its way to memory while `on_batch` is called: the last logits."""
+        self.simulation.run(_SETTLE_CYCLES, until_interrupt=False)
 
     def mark(self):
         """Where the counters of the ports stand."""

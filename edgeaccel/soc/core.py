@@ -22,6 +22,7 @@ from edgeaccel.cache import MAX_HEAD_DIM
 from edgeaccel.fork import Fork
 from edgeaccel.memory import axi
 from edgeaccel.memory.buffer import StreamBuffer
+from edgeaccel.queue import Queue
 from edgeaccel.soc.command import attend_job, fetch_job, multiply_job, read_job, vector_job
 from edgeaccel.soc.loads import GainLoader
 from edgeaccel.soc.logits import Logits
@@ -342,14 +343,17 @@ class Core(wiring.Component):
         wiring.connect(m, wiring.flipped(self.i_appends), appends.i)
         steps = _Heads(config)
         m.submodules.heads = steps
+        # The next append is known before the vectors of the one before have come.
+        m.submodules.heads_queue = queue = Queue(steps.i.p.shape(), APPENDS)
+        wiring.connect(m, queue.o, steps.i)
         to_writer, to_rows = appends.o
         wiring.connect(m, to_writer, writer.i_appends)
         m.d.comb += [
             appends.wanted.eq(~0),
-            steps.i.valid.eq(to_rows.valid),
-            steps.i.p.rows.eq(to_rows.p.rows),
-            steps.i.p.heads.eq(to_rows.p.cache.heads),
-            to_rows.ready.eq(steps.i.ready),
+            queue.i.valid.eq(to_rows.valid),
+            queue.i.p.rows.eq(to_rows.p.rows),
+            queue.i.p.heads.eq(to_rows.p.cache.heads),
+            to_rows.ready.eq(queue.i.ready),
             rows.i_steps.valid.eq(steps.o.valid),
             rows.i_steps.p.rows.eq(steps.o.p.rows),
             steps.o.ready.eq(rows.i_steps.ready),
