@@ -99,10 +99,9 @@ def test_memories(memory, rng):
 def test_story():
     """A checkpoint that others trained tells the same story as in float32."""
     try:
-        checkpoint = example.load()
+        checkpoint, _ = example.load()
     except FileNotFoundError as error:
         pytest.skip(str(error))
-    checkpoint = checkpoint[0] if isinstance(checkpoint, tuple) else checkpoint
     image = compile_model(checkpoint, TINY, weights="int8", cache="int16")
     rtl, _ = check(image, [1], 20)
     assert rtl.read_tokens(1, 20) == greedy(Reference(checkpoint), [1], 20)[:20]
