@@ -340,7 +340,7 @@ def test_pages_and_picture_of_a_machine(machine_folders):
         ),
         (["--preset", "tiny", "--set", "pages=3"], "pages must be a power of two from 2 to 65536, not 3"),
         (["--preset", "tiny", "--set", "core_mhz=fast"], "tiny cannot be built with core_mhz='fast': "),
-        (["--preset", "tiny", "--set", "formats=int5"], "formats must be a tuple of one or more of int4, int8"),
+        (["--preset", "tiny", "--set", "formats=int5"], "format must be one of 'int4', 'int8'"),
         (["--preset", "tiny", "--set", "buffer_inputs=64"], "buffer_inputs must be more than 320 for the weights of"),
         (["--preset", "tiny", "--set", "vector_lanes=2"], "vector_lanes must be 4 to 64 for attention, not 2"),
     ],
