@@ -1,9 +1,9 @@
 """Whole tokens on the emitted Verilog of `tiny`: cycles, share of the memory, and what the text is worth.
 
 `story` is stories260K, `edgeaccel.checkpoint.example`, with a 16-bit cache, one token after the other; `large` a
-random model whose layers are large against the array. The cycle model is `edgeaccel.perf.token`, over a whole run. Perplexity
-is that of the golden model, which the golden machine and the Verilog equal bit for bit, over the tokens that the model
-gives greedily in float32.
+random model whose layers are large against the array. The cycle model is `edgeaccel.perf.token`, over a whole run.
+Perplexity is that of the golden model, which the golden machine and the Verilog equal bit for bit, over the tokens that
+the model gives greedily in float32.
 """
 
 import time
