@@ -12,6 +12,7 @@ __all__ = ["main"]
 
 EXAMPLES = """\
 examples:
+  python -m edgeaccel.run
   python -m edgeaccel.run --image story.image --engine rtl --prompt "Once upon a time" --tokens 60
   python -m edgeaccel.run --model stories260K.bin --tokenizer tok512.bin --preset tiny --prompt "One day" --check
   python -m edgeaccel.run --image story.image --temperature 0.8 --top-p 0.9 --seed 1 --prompt "Tom" --json run.json
@@ -45,9 +46,14 @@ def _parser():
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     model = parser.add_argument_group("model")
-    which = model.add_mutually_exclusive_group(required=True)
+    which = model.add_mutually_exclusive_group()
     which.add_argument("--image", metavar="FILE", type=Path, help="an image of python -m edgeaccel.compile")
-    which.add_argument("--model", metavar="PATH", type=Path, help="a checkpoint, which is compiled first")
+    which.add_argument(
+        "--model",
+        metavar="PATH",
+        type=Path,
+        help="a checkpoint, which is compiled first; the package's own if neither is given",
+    )
     model.add_argument(
         "--tokenizer", metavar="FILE", type=Path, help="with --model: its tokenizer, if that is not with it"
     )
@@ -58,7 +64,7 @@ def _parser():
     parser.add_argument("--engine", choices=("rtl", "golden"), default="rtl", help="what computes (rtl by default)")
     parser.add_argument("--memory", choices=("ideal", "hbm2", "ddr4"), default="hbm2", help="timing behind RTL's ports")
     text = parser.add_argument_group("text")
-    text.add_argument("--prompt", metavar="TEXT", default="", help="how the text begins")
+    text.add_argument("--prompt", metavar="TEXT", default="Once upon a time", help="how the text begins")
     text.add_argument("--tokens", metavar="N", type=int, default=100, help="at most as many more (100 by default)")
     text.add_argument("--temperature", metavar="T", type=float, default=0.0, help="0, the most likely, by default")
     text.add_argument("--top-k", metavar="K", type=int, default=0, help="draw from the K most likely only")
@@ -140,15 +146,20 @@ def _image(options):
         if image.manifest.get("tokenizer") is None:
             raise ValueError(f"{options.image} has no tokenizer; compile the model with one")
         return image, tokenizer.restore(image.manifest["tokenizer"])
+    from edgeaccel import stories
     from edgeaccel.checkpoint import load
     from edgeaccel.compiler import compile_model
 
     built = machine(options.preset or "tiny")
-    checkpoint = load(options.model)
-    pieces = tokenizer.find(options.tokenizer, options.model, checkpoint.shape.vocab_size)
+    model, pieces = options.model, options.tokenizer
+    if model is None:
+        model, own = stories.files()
+        pieces = pieces or own
+    checkpoint = load(model)
+    pieces = tokenizer.find(pieces, model, checkpoint.shape.vocab_size)
     if pieces is None:
-        raise ValueError(f"name the tokenizer of {options.model} with --tokenizer")
-    _say(f"compiling {options.model.name}")
+        raise ValueError(f"name the tokenizer of {model} with --tokenizer")
+    _say(f"compiling {model.name}")
     image = compile_model(
         checkpoint,
         built,

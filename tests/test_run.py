@@ -39,7 +39,7 @@ PIECES += [bytes([97 + n // 26, 97 + n % 26]) for n in range(300 - len(PIECES))]
 
 @pytest.fixture(scope="module")
 def image():
-    checkpoint = random_checkpoint(SHAPE, np.random.default_rng(3))
+    checkpoint = random_checkpoint(SHAPE, np.random.default_rng(4))
     return compile_model(checkpoint, TINY, tokenizer=Tokenizer(PIECES, [0.0] * len(PIECES)))
 
 

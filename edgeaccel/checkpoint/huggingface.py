@@ -102,6 +102,8 @@ def _llama_shape(config, model_type):
     config.must("mlp_bias", False)
     config.must("partial_rotary_factor", 1, 1.0)
     config.must("use_sliding_window", False)
+    if "sliding_attention" in config("layer_types", [], kind=list):
+        raise CheckpointError(f"{config.path}: layer_types with sliding_attention are not supported")
     if model_type != "qwen2":
         config.must("attention_bias", False)
     dim, n_heads = config("hidden_size"), config("num_attention_heads")
@@ -127,10 +129,11 @@ def _llama_shape(config, model_type):
 
 
 def _rope(config, head_dim):
-    """Also as newer files have it, all in `rope_parameters`."""
-    parameters = config("rope_parameters", {}, kind=dict) or config("rope_scaling", {}, kind=dict)
+    """Also as newer files have it, all in `rope_parameters`; where both are, `transformers` heeds the older."""
+    parameters = config("rope_scaling", {}, kind=dict) or config("rope_parameters", {}, kind=dict)
     nested = _Config.__new__(_Config)
     nested.path, nested.fields = config.path, parameters
+    nested.must("partial_rotary_factor", 1, 1.0)
     kind = nested("rope_type", nested("type", "default", kind=str), kind=str)
     linear, llama3 = 1.0, None
     match kind:
@@ -167,15 +170,17 @@ def _chatglm_shape(config):
     config.must("add_bias_linear", False)
     config.must("original_rope", True)
     config.must("rope_ratio", 1, 1.0)
+    if not config("multi_query_attention", False, kind=bool):
+        # Queries, keys and values of each head would lie together; no published model has them so.
+        raise CheckpointError(f"{config.path}: multi_query_attention must be true; other models are not supported")
     head_dim, n_heads = config("kv_channels"), config("num_attention_heads")
-    is_shared = config("multi_query_attention", False, kind=bool)
     bos = config.tokens("bos_token_id")
     return ModelShape(
         dim=config("hidden_size"),
         hidden_dim=config("ffn_hidden_size"),
         n_layers=config("num_layers"),
         n_heads=n_heads,
-        n_kv_heads=config("multi_query_group_num") if is_shared else n_heads,
+        n_kv_heads=config("multi_query_group_num"),
         head_dim=head_dim,
         vocab_size=config("padded_vocab_size"),
         max_positions=config("seq_length"),

@@ -31,8 +31,8 @@ class Sizes:
     dim: int = 64
     hidden_dim: int = 192
     n_layers: int = 5
-    n_heads: int = 8
-    n_kv_heads: int = 4
+    n_heads: int = 4
+    n_kv_heads: int = 2
     vocab_size: int = 1024
     seq_len: int = 256
 
