@@ -1,4 +1,4 @@
-# make demo    a matrix times a vector on emitted Verilog
+# make demo    the whole machine's Verilog is emitted and compiled, and a model tells a story on it
 # make test    lint and all tests but the slow ones; a file to a worker, since its tests share compiled Verilog
 # make test-slow    tests that take minutes each
 # make lock    write requirements.lock anew from pyproject.toml
@@ -10,7 +10,7 @@ READY := $(VENV)/ready
 .PHONY: demo test test-slow lint lock clean
 
 demo: $(READY)
-	$(PYTHON) examples/import_pe.py
+	$(PYTHON) -m edgeaccel.run --preset tiny --prompt "Once upon a time" --tokens 250
 
 test: lint
 	$(PYTHON) -m pytest -n auto --dist loadfile -m "not slow"
