@@ -117,7 +117,7 @@ def test_last_tiles_of_mixed_formats():
     check(config, "amaranth", 59, operators)
 
 
-@pytest.mark.parametrize("engine", ["amaranth", "verilated"])
+@pytest.mark.parametrize("engine", [pytest.param("amaranth", marks=pytest.mark.slow), "verilated"])
 def test_some_of_the_groups(engine):
     """Passes of neighbours at the same time, before and behind passes of all: results leave in the order of passes."""
     config = preset("tiny", groups=4)

@@ -253,10 +253,9 @@ OPERATORS = [
 ]
 
 
+@pytest.mark.slow  # tests/test_soc.py has it in the whole machine
 @pytest.mark.parametrize("stalled", [True, False])
-@pytest.mark.parametrize(
-    "config", [replace(NARROW, rows=1), pytest.param(preset("tiny"), marks=pytest.mark.slow)], ids=["narrow", "tiny"]
-)
+@pytest.mark.parametrize("config", [replace(NARROW, rows=1), preset("tiny")], ids=["narrow", "tiny"])
 def test_behind_the_array(config, stalled):
     """Operators in a row; without stalls, the array gives its results as it does with nothing behind it."""
     rng = generator(187)
