@@ -38,7 +38,7 @@ _ITEM = re.compile(
     r")\n",
     re.MULTILINE,
 )
-_DECLARATION = re.compile(r"(wire|reg) (?:signed )?(?:\[(\d+):0\] )?(\w+)( \[)?")
+_DECLARATION = re.compile(r"(?:wire|reg) (?:signed )?(?:\[(\d+):0\] )?(\w+)( \[)?")
 _CONNECTION = re.compile(r"^    \.(\w+)\((.*)\),?$", re.MULTILINE)
 _SET = re.compile(r"^( *(?:(?:else )?if \(.*?\) |else )?)(\w+)((?: ?\[.*?\])?) <= (.*;)$", re.MULTILINE)
 _NO_NAMES = re.compile(r"\(\* .*? \*\)|\d*'s?[bdho]\w+|\$\w+|\b(?:if|else|begin|end)\b")
@@ -111,8 +111,8 @@ class _Module:
                 self.drivers.setdefault(part[0], []).append((part, node))
 
     def _declare(self, text):
-        kind, last, name, memory = _DECLARATION.search(text).groups()
-        self.declarations[name] = kind, text
+        last, name, memory = _DECLARATION.search(text).groups()
+        self.declarations[name] = text
         self.widths[name] = int(last or 0) + 1
         if memory:
             self.memories.add(name)
@@ -153,7 +153,7 @@ class _Module:
         edges = max(depth.values(), default=0) + 1
         counter = f"{edges.bit_length()}'d"
         lines, extra = [], []
-        done = set(outside)
+        done = dict.fromkeys(outside)
         for node in sorted(registers, key=lambda node: -depth.get(id(node), _ALL)):
             self._logic(node, done, lines)
             name = node.sets[0][0]
@@ -172,20 +172,25 @@ class _Module:
             changed.append(f"idle_{n}_ != {part}")
             take.append(f"      idle_{n}_ = {part};\n")
         inner = {part[0] for node in logic for part in node.sets}
-        declarations = "".join(
-            f"  {text.replace('wire', 'reg', 1) if kind == 'wire' and name in inner else text}\n"
-            for name, (kind, text) in self.declarations.items()
-        )
         return (
-            f"module {self.name} ({self.header});\n{declarations}"
-            + "".join(extra + keep)
+            f"module {self.name} ({self.header});\n"
+            + "".join(f"  {text}\n" for name, text in self.declarations.items() if name not in inner)
+            + "".join(keep)
             + f"  reg [{edges.bit_length() - 1}:0] idle_edges_ = {counter}{edges};\n"
             + "".join(node.text for node in self.nodes if id(node) in outside)
             + "".join(self.kept)
             + f"  always @(posedge {self.clock}) begin\n"
             + (f"    if ({' || '.join(changed)}) begin\n" if changed else "")
             + ("".join(take) + f"      idle_edges_ = {counter}{edges};\n    end\n" if changed else "")
-            + f"    if (idle_edges_ != {counter}0) begin\n      idle_edges_ = idle_edges_ - {counter}1;\n"
+            + f"    if (idle_edges_ != {counter}0) begin : idle_work_\n"
+            # Verilator makes variables of C++ of these.
+            + "".join(
+                f"      automatic {text.replace('wire', 'reg', 1)}\n"
+                for name, text in self.declarations.items()
+                if name in inner & {part[0] for node in done.values() if node for part in node.sets}
+            )
+            + "".join(extra)
+            + f"      idle_edges_ = idle_edges_ - {counter}1;\n"
             + "".join(f"  {line}\n" for line in lines)
             + "    end\n  end\nendmodule\n"
         )
@@ -263,7 +268,7 @@ class _Module:
         for part in node.reads:
             for before in self._before(part):
                 if not before.is_register and id(before) not in done:
-                    done.add(id(before))
+                    done[id(before)] = before
                     self._logic(before, done, lines)
                     lines.append("    " + before.text.strip().removeprefix("assign "))
 
@@ -279,7 +284,7 @@ class _Module:
         text = node.text
         for name in names:
             following = f"idle_next_{len(extra)}_"
-            extra.append(f"  reg [{self.widths[name] - 1}:0] {following} = 0;\n")
+            extra.append(f"      automatic reg [{self.widths[name] - 1}:0] {following};\n")
             place = next(_place(part) for part in node.sets if part[0] == name)
             lines.append(f"    {following} = {name};")
             text = _SET.sub(

@@ -12,6 +12,7 @@ __all__ = ["SoC"]
 
 _MASTERS = ("m_axi_scales", "m_axi_cache", "m_axi_data", "m_axi_program")
 _HELD = ("start", "stop", "clear", "program_address", "program_bytes", "position", "prompt", "limit")
+UNITS = ("attention", "vectors", "parameters", "cache", "logits")  # as the bits of `Core.units`
 _SHOWN = ("state", "busy", "done", "at_position", "rows", "layer", "pc", "error")
 
 
@@ -42,13 +43,12 @@ class SoC(wiring.Component):
     def __init__(self, machine):
         self.machine = machine
         groups = range(machine.config.groups)
-        counters = tuple(f"{name}{n}" for name in ("words", "starved") for n in groups)
+        counters = (*(f"{name}{n}" for name in ("words", "starved") for n in groups), *UNITS)
         self.processor = Processor(machine)
         self.registers = Registers(machine, counters)
         self.map = register_map(machine, counters)
         self.domains = self.processor.domains
-        units = ("array", "attention", "vectors", "parameters", "cache", "logits", "running")
-        self.bit_names = {"activity": (*units, *(f"words {n}" for n in groups))}
+        self.bit_names = {"activity": ("array", *UNITS, "running", *(f"words {n}" for n in groups))}
         members = self.processor.signature.members
         super().__init__(
             {
@@ -74,7 +74,7 @@ class SoC(wiring.Component):
         m.d.comb += [getattr(processor, name).eq(getattr(registers, name)) for name in _HELD]
         m.d.comb += [getattr(registers, name).eq(getattr(processor, name)) for name in _SHOWN]
         m.d.comb += [
-            registers.events.eq(Cat(processor.words, processor.starved)),
+            registers.events.eq(Cat(processor.words, processor.starved, processor.units)),
             self.irq.eq(registers.irq),
             self.activity.eq(Cat(processor.words.any(), processor.units, processor.busy, processor.words)),
         ]
