@@ -37,6 +37,8 @@ _PACKAGE, _STARTED = Path(__file__).parent.parent, time.time()
 _CHANGE = np.dtype([("cycle", np.int64), ("output", np.uint64), ("value", np.uint64)])
 _ENDS = {0: "interrupt", 1: "cycles", 2: "hang", 9: "changed"}
 _SLOW, _OWN = "-O0", "-O2"  # for what runs once, and for the harness
+# Each file of C++ reads the declarations of the whole machine, which takes g++ as long as the rest: few, large files.
+_SPLIT = ["--output-split", "120000", "--output-split-cfuncs", "20000"]
 _MAX_CHANGES = 1 << 23
 
 
@@ -445,7 +447,12 @@ def _build_library(source, top, text, folder, *, optimise, vcd):
     Nearly half of Verilator's C++ is only for the start: without optimisation it is compiled ten times as fast.
     """
     settings = verilated._repeated_settings(source)
-    options = [*verilated._VERILATE, *(verilated._VERILATE_REPEATED if settings else ()), *(["--trace-vcd"] * vcd)]
+    options = [
+        *verilated._VERILATE,
+        *(verilated._VERILATE_REPEATED if settings else ()),
+        *(["--trace-vcd"] * vcd),
+        *_SPLIT,
+    ]
     key = verilated._key(source, top, text, optimise, options, settings, _SLOW, _OWN)
     library = Path(folder) / f"{top}-{key}.so"
     if library.exists():
