@@ -84,6 +84,7 @@ def test_shards(seed, tmp_path):
 )
 def test_gguf_is_what_transformers_reads(name, seed, tmp_path):
     """Our writer follows llama.cpp's converter, so its permutation is undone by others as well."""
+    pytest.importorskip("accelerate", reason="pip install 'edgeaccel[families]' brings accelerate")
     _, tokens, expected, _ = written(FAMILIES[name], seed, tmp_path)
     model = transformers.AutoModelForCausalLM.from_pretrained(
         tmp_path, gguf_file="model.gguf", dtype=torch.float32, attn_implementation="eager"
