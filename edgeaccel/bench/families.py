@@ -302,6 +302,7 @@ def _write_gguf(model, family, path):
 def add_fields(writer, family, config):
     """What a GGUF file of a family says of a model."""
     _, _, gguf = packages()
+    writer.add_vocab_size(config.vocab_size)
     writer.add_context_length(config.max_position_embeddings)
     writer.add_embedding_length(config.hidden_size)
     writer.add_block_count(config.num_hidden_layers)
@@ -316,7 +317,6 @@ def add_fields(writer, family, config):
         writer.add_rope_dimension_count(int(head_dim * rope.get("partial_rotary_factor", 1)))
         writer.add_key_length(head_dim)
         writer.add_value_length(head_dim)
-        writer.add_vocab_size(config.vocab_size)
     if rope["rope_type"] == "linear":
         writer.add_rope_scaling_type(gguf.RopeScalingType.LINEAR)
         writer.add_rope_scaling_factor(rope["factor"])
