@@ -9,6 +9,7 @@ from test_golden_machine import SHAPES
 from test_reference import random_checkpoint
 
 from edgeaccel import isa
+from edgeaccel.bench.token import LARGE, port_memory, predicted, random_model, run_tokens, share
 from edgeaccel.checkpoint import example
 from edgeaccel.compiler import compile_model
 from edgeaccel.golden.reference import Reference, greedy
@@ -105,6 +106,32 @@ def test_story():
     image = compile_model(checkpoint, TINY, weights="int8", cache="int16")
     rtl, _ = check(image, [1], 20)
     assert rtl.read_tokens(1, 20) == greedy(Reference(checkpoint), [1], 20)[:20]
+
+
+def test_rest(rng):
+    """Modules that rest while nothing changes give the same bytes in the same cycles, with memories that keep all up."""
+    image = compile_model(odd("qwen2", rng), TINY, weights="int4", cache="int8")
+    tokens = rng.integers(0, 300, 7).tolist()
+    stops, texts = [], []
+    for checks in (True, False):
+        device = RtlDevice(TINY, component=SOC, data_bytes=DATA_BYTES, checks=checks, memory="hbm2")
+        device.load(image)
+        device.write_tokens(0, tokens)
+        stops.append(device.run(0, 7, 14))
+        texts.append((device.read_tokens(0, 15), device.traffic()))
+    assert stops[0] == stops[1]
+    assert texts[0] == texts[1]
+
+
+def test_cycles():
+    """The cycle model is within 1% of decoding; a large layer takes 90% of the beats that the memory can deliver."""
+    built = RtlDevice(TINY, component=SOC, memory="hbm2")
+    width = TINY.config.port_data_width
+    shape = replace(LARGE, n_layers=1)
+    image = compile_model(random_model(shape), TINY, weights="int4", cache="int16")
+    stop, _, marks = run_tokens(built, image, [1], 3)
+    assert abs(predicted(TINY, image, port_memory("hbm2", width), 3) / stop.cycles - 1) <= 0.01
+    assert share(built, marks) >= 0.9
 
 
 def test_sampling(rng):

@@ -22,7 +22,7 @@ from edgeaccel.perf.token import predict
 from edgeaccel.runtime.rtl import MEMORIES, RtlDevice, scaled
 from edgeaccel.soc.soc import SoC
 
-__all__ = ["measure", "plot", "random_model", "run_tokens"]
+__all__ = ["LARGE", "measure", "plot", "port_memory", "predicted", "random_model", "run_tokens", "share"]
 
 SOURCE = "python -m edgeaccel.bench token"
 N_TOKENS, N_PERPLEXITY = 200, 150
@@ -63,8 +63,8 @@ def run_tokens(device, image, tokens, limit):
     return stop, time.perf_counter() - begin, marks
 
 
-def _share(device, marks):
-    """Of the beats that the ports of the array could deliver between the first token and the last."""
+def share(device, marks):
+    """Share of the beats that the ports of the array could deliver between the first mark and the last."""
     ports = [port for port in device.traffic(since=marks[0], until=marks[-1]).values() if port["is_array"]]
     return sum(port["beats_read"] for port in ports) / sum(port["deliverable"] for port in ports)
 
@@ -76,7 +76,8 @@ def predicted(built, image, memory, limit):
     return sum(predict(built, program, memory, position=n, rows=1, last=True).cycles for n in range(limit))
 
 
-def _port_memory(name, width):
+def port_memory(name, width):
+    """A memory of `edgeaccel.runtime.rtl.MEMORIES` behind ports of some bits, as the cycle model takes it."""
     model = scaled(MEMORIES[name], width)
     return PortMemory(latency=model.read_hit, share=model.share)
 
@@ -100,8 +101,8 @@ def measure(progress):
             stop, seconds, marks = run_tokens(device, image, [1], N_TOKENS)
             name = f"story.{weights}"
             record(f"{name}.cycles_per_token", stop.cycles / N_TOKENS, "cycles")
-            record(f"{name}.beat_share", _share(device, marks), "1")
-            model = predicted(built, image, _port_memory("ideal", built.config.port_data_width), N_TOKENS)
+            record(f"{name}.beat_share", share(device, marks), "1")
+            model = predicted(built, image, port_memory("ideal", built.config.port_data_width), N_TOKENS)
             record(f"{name}.model_error", model / stop.cycles - 1, "1")
             record(f"{name}.cycles_per_s", stop.cycles / seconds, "cycles/s", "measured")
             record(f"{name}.tokens_per_s", N_TOKENS / seconds, "tokens/s", "measured")
@@ -118,8 +119,8 @@ def measure(progress):
         for memory in ("ideal", "hbm2"):
             timed = RtlDevice(built, component=soc, memory=memory)
             stop, _, marks = run_tokens(timed, image, [1], 4)
-            record(f"large.{weights}.{memory}.beat_share", _share(timed, marks), "1")
-            model = predicted(built, image, _port_memory(memory, built.config.port_data_width), 4)
+            record(f"large.{weights}.{memory}.beat_share", share(timed, marks), "1")
+            model = predicted(built, image, port_memory(memory, built.config.port_data_width), 4)
             record(f"large.{weights}.{memory}.model_error", model / stop.cycles - 1, "1")
             timed.close()
         progress.advance(task)

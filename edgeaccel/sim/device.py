@@ -70,7 +70,8 @@ class Simulation:
     stalls : dict of str to bool array
         Stall patterns of channels of masters (`m_axi_0_r`), as `edgeaccel.golden.timing` defines them.
     check : bool
-        Whether to hold offers against changes of `ready` and of what is offered. That bursts are legal is always
+        Whether to hold offers against changes of `ready` and of what is offered, with the Verilog compiled as it is
+        emitted; else modules rest while nothing changes, with the same in every cycle. That bursts are legal is always
         checked.
     watch : iterable of str
         Outputs whose changes are kept, for `intervals`.
@@ -138,7 +139,7 @@ class Simulation:
             check=check,
             max_changes=_MAX_CHANGES,
         )
-        self._library = build(component, vcd=vcd, optimise=optimise, identity=identity)
+        self._library = build(component, vcd=vcd, as_emitted=check, optimise=optimise, identity=identity)
         self._handle = ctypes.c_void_p(self._library.device_create(ctypes.byref(self._config)))
         self._vcd = vcd
 
@@ -395,13 +396,17 @@ def write_timeline(intervals, path, *, mhz):
 
 
 @functools.cache
-def build(component, *, vcd=False, optimise="-O1", identity=None):
-    """The compiled simulation of a component, a `ctypes.CDLL`; `identity` as for `Simulation`."""
+def build(component, *, vcd=False, as_emitted=False, optimise="-O1", identity=None):
+    """The compiled simulation of a component, a `ctypes.CDLL`; `identity` as for `Simulation`.
+
+    Its modules rest while nothing changes, `edgeaccel.sim.idle`, unless the Verilog is to be compiled as it is emitted,
+    or its waveforms are to be seen.
+    """
     text = ("#define WITH_VCD\n" if vcd else "") + harness(_Members(component).pins(), "device.cpp")
-    library = None if identity is None else _known(identity, text, optimise, vcd)
+    library = None if identity is None else _known(identity, text, optimise, vcd, as_emitted)
     if library is None or not library.exists():
         source = "/* verilator lint_off SYMRSVDWORD */\n" + emit(component, "dut")  # of `interrupt`, renamed in C++
-        source = source if vcd else rest_when_idle(source)  # whose signals do not show what they would be
+        source = source if vcd or as_emitted else rest_when_idle(source)
         built = _build_library(source, "dut", text, BUILD, optimise=optimise, vcd=vcd)
         if library is not None:
             draft = library.with_suffix(f".{os.getpid()}")
