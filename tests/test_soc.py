@@ -109,7 +109,7 @@ def test_story():
 
 
 def test_rest(rng):
-    """Modules that rest while nothing changes give the same bytes in the same cycles, with memories that keep all up."""
+    """Modules that rest while nothing changes give the same bytes in the same cycles."""
     image = compile_model(odd("qwen2", rng), TINY, weights="int4", cache="int8")
     tokens = rng.integers(0, 300, 7).tolist()
     stops, texts = [], []
