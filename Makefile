@@ -10,7 +10,7 @@ READY := $(VENV)/ready
 .PHONY: demo test test-slow lint lock clean
 
 demo: $(READY)
-	$(PYTHON) -m edgeaccel.run --preset tiny --prompt "Once upon a time" --tokens 250
+	$(PYTHON) -m edgeaccel.run --preset tiny --prompt "There once was a curious girl named Lily." --tokens 230
 
 test: lint
 	$(PYTHON) -m pytest -n auto --dist loadfile -m "not slow"

@@ -31,12 +31,6 @@ def tokenizer(model):
     return tokenizers.load(stories.files()[1], model.shape.vocab_size)
 
 
-# To be taken away with the next checkpoint, which `strict` then asks for.
-unfinished = pytest.mark.xfail(
-    strict=True, reason="the training of the package's checkpoint was cut short: it mixes up names"
-)
-
-
 def names_in(text):
     return NAMES & set(re.findall(r"[A-Z][a-z]+", text))
 
@@ -171,7 +165,6 @@ def test_package_data(model):
     assert all(np.isfinite(model.tensor(name)).all() for name in shape.tensors())
 
 
-@unfinished
 def test_held_out_perplexity(model, tokenizer):
     """The grammar's own choices are 44 nats a story, a perplexity of 1.23."""
     losses = []
@@ -209,7 +202,6 @@ def test_it_tells_a_story(model, tokenizer, prompt):
     assert text[-1] in '."'
 
 
-@unfinished
 @PROMPTS
 def test_it_tells_of_a_hero_and_a_helper(model, tokenizer, prompt):
     text = told_after(model, tokenizer, prompt)
