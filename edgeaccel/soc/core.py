@@ -1,12 +1,10 @@
 """All units of the machine, and the ways between them; what tells them what to do stands outside.
 
-parameters ─┬─ gains ──────────────────────────────┐
-            ├─ tables ─► RotaryTable ──┐           ▼
-            ├─ embeddings ► VectorMemory ◄──┐  GainLoader ─► activation buffer ─► array ─► ResultShare
-            └─ biases ───────────────► │    │      ▲                  ▲                     │   │
-ResultShare ─► VectorSource ─► ResultPath ─► ResultSplit ─► logits    │                     │   │
-                                                 └─► rows ─► CacheWriter                    │   │
-ResultShare ─► Attention ─► AttentionOutput ──────────────────────────┘ ◄───────────────────┘   │
+    ResultShare -> VectorSource -> ResultPath -> ResultSplit -+-> VectorMemory
+        |                            ^                        +-> GainLoader -> activation buffer -> the array
+        |    biases, tables, operands|                        +-> StreamBuffer -> RowSerialiser -> CacheWriter
+        |                                                     `-> Logits
+        `-> Attention -> AttentionOutput -> activation buffer
 """
 
 from amaranth.hdl import Cat, Module, Mux, ResetInserter, Signal
