@@ -1,10 +1,10 @@
 """All units of the machine, and the ways between them; what tells them what to do stands outside.
 
-    ResultShare -> VectorSource -> ResultPath -> ResultSplit -+-> VectorMemory
-        |                            ^                        +-> GainLoader -> activation buffer -> the array
-        |    biases, tables, operands|                        +-> StreamBuffer -> RowSerialiser -> CacheWriter
-        |                                                     `-> Logits
-        `-> Attention -> AttentionOutput -> activation buffer
+ResultShare -> VectorSource -> ResultPath -> ResultSplit -+-> VectorMemory
+|                            ^                        +-> GainLoader -> activation buffer -> the array
+|    biases, tables, operands|                        +-> StreamBuffer -> RowSerialiser -> CacheWriter
+|                                                     `-> Logits
+`-> Attention -> AttentionOutput -> activation buffer
 """
 
 from amaranth.hdl import Cat, Module, Mux, ResetInserter, Signal
