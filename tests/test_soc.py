@@ -123,6 +123,21 @@ def test_rest(rng):
     assert texts[0] == texts[1]
 
 
+@pytest.mark.slow
+def test_two_clocks(rng):
+    """Ports that are faster than the array, as those of HBM2."""
+    fast = machine("tiny", changes={"port_mhz": 450.0})
+    image = compile_model(odd("qwen2", rng), fast, weights="int4", cache="int8")
+    tokens = rng.integers(0, 300, 11).tolist()
+    rtl, golden = RtlDevice(fast, data_bytes=DATA_BYTES, checks=True, memory="hbm2"), GoldenDevice(fast)
+    for device in (rtl, golden):
+        device.load(image)
+        device.write_tokens(0, tokens)
+        assert device.run(0, 11, 16).reason is StopReason.LIMIT
+    assert rtl.read_tokens(0, 17) == golden.read_tokens(0, 17)
+    assert compare_all(image, rtl, golden) is None
+
+
 def test_cycles():
     """The cycle model is within 1% of decoding; a large layer takes 90% of the beats that the memory can deliver."""
     built = RtlDevice(TINY, component=SOC, memory="hbm2")
