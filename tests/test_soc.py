@@ -108,6 +108,7 @@ def test_story():
     assert rtl.read_tokens(1, 20) == greedy(Reference(checkpoint), [1], 20)[:20]
 
 
+@pytest.mark.slow  # another build; tests/test_idle.py has it for parts
 def test_rest(rng):
     """Modules that rest while nothing changes give the same bytes in the same cycles."""
     image = compile_model(odd("qwen2", rng), TINY, weights="int4", cache="int8")
@@ -140,7 +141,7 @@ def test_two_clocks(rng):
 
 def test_cycles():
     """The cycle model is within 1% of decoding; a large layer takes 90% of the beats that the memory can deliver."""
-    built = RtlDevice(TINY, component=SOC, memory="hbm2")
+    built = RtlDevice(TINY, component=SOC, memory="hbm2", checks=True)
     width = TINY.config.port_data_width
     shape = replace(LARGE, n_layers=1)
     image = compile_model(random_model(shape), TINY, weights="int4", cache="int16")
