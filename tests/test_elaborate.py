@@ -70,7 +70,13 @@ def elaborate(tmp_path, *arguments, name="x.v"):
     return (tmp_path / name).read_text(), json.loads((tmp_path / name).with_suffix(".json").read_text())
 
 
-@pytest.mark.parametrize("name", public_components())
+# Parts of a whole machine, which is linted too.
+LARGE = ("vector.ResultPath", "vector.Epilogue", "vector.Norm", "vector.Softmax", "attention.AttentionEngine")
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow) if name in LARGE else name for name in public_components()]
+)
 def test_every_component_is_lint_clean(tmp_path, name):
     component = public_components()[name](**NEEDED.get(name, {}))
     source = tmp_path / "x.v"
