@@ -1,7 +1,7 @@
 """The instruction set: what a program can say, and how it says it in 64 bytes an instruction.
 
-This table is all there is. The sequencer's decoder, the assembler, the disassembler, the golden machine and the page in
-`docs/` derive from it. Nothing here knows Amaranth.
+This table is all there is. The sequencer's decoder, the assembler, the disassembler, the golden machine and the page
+that `python -m edgeaccel.elaborate --preset` writes derive from it. Nothing here knows Amaranth.
 
 The state that instructions depend on:
 
@@ -10,7 +10,7 @@ position, rows
 prompt, limit
     Tokens that were given, and positions at which to stop; both set by the host.
 layer, layers
-    The turn of the loop, and how many there are.
+    The turn of the loop, and how many there are; 0 outside of it.
 """
 
 from dataclasses import dataclass
@@ -19,6 +19,7 @@ from edgeaccel.formats import FORMATS
 
 __all__ = [
     "FORMAT_NAMES",
+    "HEADER",
     "INDICES",
     "INSTRUCTIONS",
     "INSTRUCTION_BYTES",
@@ -243,12 +244,13 @@ INSTRUCTIONS = {
     ),
 }
 
-_HEADER = {"opcode": 5, "when": 3}
+HEADER = {"opcode": 5, "when": 3}
+"""What every instruction begins with: fields and their bits, from bit 0 on."""
 
 
 def _layout(name):
     """(name, first bit, width) of the fields of an instruction."""
-    begin = sum(_HEADER.values())
+    begin = sum(HEADER.values())
     for field, of in INSTRUCTIONS[name].fields.items():
         yield field, begin, of
         begin += of.width
@@ -269,7 +271,7 @@ def encode(name, *, when="always", **values):
     fields = INSTRUCTIONS[name].fields
     if unknown := values.keys() - fields.keys():
         raise ValueError(f"{name} has no {', '.join(sorted(unknown))}; it has {', '.join(fields) or 'no fields'}")
-    code = INSTRUCTIONS[name].opcode | WHEN.index(when) << _HEADER["opcode"]
+    code = INSTRUCTIONS[name].opcode | WHEN.index(when) << HEADER["opcode"]
     for field, begin, of in _layout(name):
         value = values.get(field, 0)
         if isinstance(value, str):
@@ -292,7 +294,7 @@ def decode(data):
         If there is no such instruction.
     """
     code = int.from_bytes(data, "little")
-    opcode, when = code & 31, code >> _HEADER["opcode"] & 7
+    opcode, when = code & 31, code >> HEADER["opcode"] & 7
     names = {of.opcode: name for name, of in INSTRUCTIONS.items()}
     if len(data) != INSTRUCTION_BYTES or opcode not in names or when >= len(WHEN):
         raise ValueError(f"no instruction has the code {bytes(data[:8]).hex()}...")

@@ -1,10 +1,11 @@
 """All units of the machine, and the ways between them; what tells them what to do stands outside.
 
-ResultShare -> VectorSource -> ResultPath -> ResultSplit -+-> VectorMemory
-|                            ^                        +-> GainLoader -> activation buffer -> the array
-|    biases, tables, operands|                        +-> StreamBuffer -> RowSerialiser -> CacheWriter
-|                                                     `-> Logits
-`-> Attention -> AttentionOutput -> activation buffer
+ResultShare -> VectorSource -> ResultPath -> ResultSplit -+-> VectorMemory -> operands of ResultPath
+  |                                                       +-> GainLoader -> activation buffer -> the array
+  |                                                       +-> StreamBuffer -> RowSerialiser -> CacheWriter
+  |                                                       `-> Logits
+  `-> Attention -> AttentionOutput -> activation buffer
+ParameterReader -> biases and tables of ResultPath, gains of GainLoader, embeddings of VectorMemory
 """
 
 from amaranth.hdl import Cat, Module, Mux, ResetInserter, Signal
@@ -174,17 +175,17 @@ class Core(wiring.Component):
         m.d.comb += self.clearing.eq(self.clear | self.engine.clearing | self.attention.clearing)
         self._ports(m)
         self._errors(m)
-        vectors = self._weights(inner)
-        self._attention(inner, vectors)
+        are_done = self._weights(inner)
+        self._attention(inner)
         m.d.comb += [
-            self.settled.eq(self.parameters.idle & vectors.are_done),
-            self.idle.eq(self.logits.idle & vectors.are_done),
+            self.settled.eq(self.parameters.idle & are_done),
+            self.idle.eq(self.logits.idle & are_done),
             self.words.eq(self.engine.words),
             self.starved.eq(self.engine.starved),
             self.units.eq(
                 Cat(
                     self.attention.o_loads.valid,
-                    ~vectors.are_done,
+                    ~are_done,
                     self.parameters.o_gain.valid | ~self.parameters.idle,
                     self.writer.i_vectors.valid,
                     ~self.logits.idle,
@@ -211,7 +212,7 @@ class Core(wiring.Component):
                 m.d.comb += outer.eq(own) if member.flow is Out else own.eq(outer)
 
     def _weights(self, m):
-        """From jobs and results of the array to the vectors' places; returns what is known of the vectors."""
+        """From jobs and results of the array to the vectors' places; returns whether none is under way."""
         machine, config, path = self.machine, self.machine.config, self.path
         m.submodules.fork = fork = Fork(vector_job(machine), 5)
         m.submodules.source = source = VectorSource(machine)
@@ -267,10 +268,9 @@ class Core(wiring.Component):
             starts.eq(self.i_vectors.valid & self.i_vectors.ready),
         ]
         m.d.sync += [writes.eq(writes + (starts & job.to_vector)), under_way.eq(under_way + starts - split.done)]
-        vectors.are_done = under_way == 0
-        return vectors
+        return under_way == 0
 
-    def _attention(self, m, vectors):
+    def _attention(self, m):
         """What attention shares with the weights, and the way of keys and values into the cache."""
         machine, config = self.machine, self.machine.config
         engine, attention, writer, loader = self.engine, self.attention, self.writer, self._loader

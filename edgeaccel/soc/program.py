@@ -16,7 +16,7 @@ LINE_WIDTH = 8 * isa.INSTRUCTION_BYTES
 
 def line_layout(name):
     """Bits of an instruction as `isa.encode` makes them: `opcode`, `when`, and the fields of the instruction `name`."""
-    return data.StructLayout(isa._HEADER | {field: of.width for field, of in isa.INSTRUCTIONS[name].fields.items()})
+    return data.StructLayout(isa.HEADER | {field: of.width for field, of in isa.INSTRUCTIONS[name].fields.items()})
 
 
 def program_command():

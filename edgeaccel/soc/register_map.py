@@ -1,4 +1,4 @@
-"""The registers, defined once: the RTL, the C header and the page in `docs/` derive from this, which knows no Amaranth.
+"""The registers, defined once: the RTL, the C header and a page on them derive from this, which knows no Amaranth.
 
 Registers have 32 bits, a multiple of 4 bytes apart. A value of more bits lies in several registers, the lower half
 first.
