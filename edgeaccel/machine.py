@@ -61,7 +61,11 @@ class Machine:
             if not isinstance(value, int) or value < tile or value % tile:
                 raise ValueError(f"{name} must be a multiple of the {tile} channels of a tile, not {value!r}")
         lanes = self.config.vector_lanes
-        if self.max_rotated % lanes or not lanes <= self.max_rotated <= MAX_HEAD_DIM:
+        if (
+            not isinstance(self.max_rotated, int)
+            or self.max_rotated % lanes
+            or not lanes <= self.max_rotated <= MAX_HEAD_DIM
+        ):
             raise ValueError(
                 f"max_rotated must be a multiple of {lanes} of at most {MAX_HEAD_DIM}, not {self.max_rotated!r}"
             )
@@ -74,7 +78,7 @@ class Machine:
             value = getattr(self, name)
             if not isinstance(value, int) or value < 2 or value & (value - 1) or value > most:
                 raise ValueError(f"{name} must be a power of two from 2 to {most}, not {value!r}")
-        if not 1 <= self.slots <= 256:
+        if not isinstance(self.slots, int) or not 1 <= self.slots <= 256:
             raise ValueError(f"slots must be 1 to 256, not {self.slots!r}")
 
     @property

@@ -50,7 +50,8 @@ def main(arguments=None):
         print(f"error: {error}", file=sys.stderr)
         return 2
     except (ToolMissingError, ModuleNotFoundError) as error:
-        print(f"error: {error}; pip install 'edgeaccel[sim,bench]' brings what a bench needs", file=sys.stderr)
+        advice = "" if "pip install" in str(error) else "; pip install 'edgeaccel[sim,bench]' brings what a bench needs"
+        print(f"error: {error}{advice}", file=sys.stderr)
         return 3
     return 0
 
