@@ -14,9 +14,10 @@ from edgeaccel.cache import CACHE_FORMATS
 from edgeaccel.checkpoint import load
 from edgeaccel.checkpoint.tokenizer import find
 from edgeaccel.compiler import KINDS, compile_model
+from edgeaccel.elaborate import build_machine
 from edgeaccel.formats import FORMATS
 from edgeaccel.image import Image
-from edgeaccel.machine import MACHINES, machine
+from edgeaccel.machine import MACHINES
 
 __all__ = ["listing", "main"]
 
@@ -26,6 +27,7 @@ examples:
   python -m edgeaccel.compile --model Llama-3.2-1B --preset vcu128 --weights int4 --classifier int8 --out llama.image
   python -m edgeaccel.compile --model qwen2.gguf --preset vu9p --weights int8 --format down=int16 --out qwen2.image
   python -m edgeaccel.compile --model stories15M.bin --preset tiny --set port_bytes=67108864 --out stories.image
+  python -m edgeaccel.compile --model stories15M.bin --weights mxfp4 --set formats=int8,int16,mxfp4 --out stories.image
 
 A model is a file of llama2.c (.bin), one of llama.cpp (.gguf), or a folder of Hugging Face.
 """
@@ -64,7 +66,7 @@ def main(arguments=None):
     console = Console(stderr=True)
     begin = time.monotonic()
     try:
-        target = machine(options.preset, **_sizes(options.set))
+        target = build_machine(options.preset, options.set)
         if not options.model.exists():
             raise FileNotFoundError(f"there is no {options.model}; name a checkpoint's file or folder")
         checkpoint = load(options.model)
@@ -114,7 +116,13 @@ def _parser():
     add("--model", metavar="PATH", type=Path, required=True, help="checkpoint: a file or a folder")
     add("--out", metavar="FILE", type=Path, required=True, help="image to write")
     add("--preset", choices=sorted(MACHINES), default="tiny", help="machine that it is for (default: tiny)")
-    add("--set", metavar="SIZE=N", action="append", default=[], help="another size of the machine, such as port_bytes")
+    add(
+        "--set",
+        metavar="NAME=VALUE",
+        action="append",
+        default=[],
+        help="another size of the machine, as of python -m edgeaccel.elaborate",
+    )
     add("--weights", choices=tuple(FORMATS), default="int8", help="format of all matrices (default: int8)")
     add("--classifier", choices=tuple(FORMATS), help="format of the classifier, if it has another")
     add(
@@ -141,17 +149,6 @@ def _pairs(texts, option, what):
 
 def _formats(texts):
     return _pairs(texts, "--format", "KIND=FORMAT, such as down=int8")
-
-
-def _sizes(texts):
-    what = "SIZE=N, such as port_bytes=67108864"
-    sizes = _pairs(texts, "--set", what)
-    allowed = ("vector_inputs", "max_channels", "max_rotated", "slots", "pages", "positions", "instructions")
-    allowed += ("port_bytes",)
-    for name, value in sizes.items():
-        if name not in allowed or not value.isdecimal():
-            raise ValueError(f"--set must be {what}, with a size of {', '.join(allowed)}, not {name}={value}")
-    return {name: int(value) for name, value in sizes.items()}
 
 
 def _save(image: Image, path, console):

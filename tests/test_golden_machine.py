@@ -26,6 +26,7 @@ TINY = machine("tiny", changes={"buffer_inputs": 2048}, vector_inputs=1024, max_
 WIDE = replace(TINY, config=replace(TINY.config, groups=8, rows=4), slots=4)
 CUT = replace(TINY, max_channels=64)
 LARGER = machine("vcu128", port_bytes=1 << 20)
+MX = replace(TINY, config=replace(TINY.config, formats=("int8", "int16", "mxfp4")))
 L, R = TINY.config.vector_lanes, TINY.config.rows
 
 ODD = replace(
@@ -125,6 +126,8 @@ def test_real_model(weights, cache, n_tokens):
         ("llama", WIDE, "int4", "int4", 43),
         ("qwen2", CUT, "int8", "int16", 6),
         ("mistral", LARGER, "int4", "int8", 7),
+        ("llama", MX, "mxfp4", "int16", 9),
+        ("one head", MX, "mxfp4", "int8", 6),
     ],
 )
 def test_odd_models(name, size, weights, cache, n_tokens, rng):

@@ -66,16 +66,20 @@ def test_rotate(half, rng):
         np.testing.assert_array_equal(turned[n, head], expected)
 
 
-@pytest.mark.parametrize("format", ["int16", "int8", "int4"])
-def test_matrix_is_the_array(format, rng):
-    """With inputs and channels that fill neither blocks nor tiles."""
-    weights = rng.standard_normal((21, 75)) * 2.0 ** rng.integers(-6, 3, (21, 1))
-    rows = random_codes(rng, (5, 75))
-    rows[1, 3], rows[2, 40], rows[3] = 0x7FC00000, 0xFF800000, 0
-    padded = np.pad(rows, ((0, 0), (0, 21))).reshape(5, 3, 32)
+@pytest.mark.parametrize(
+    ("format", "inputs"), [("int16", 75), ("int8", 75), ("int4", 75), ("mxfp4", 75), ("mxfp4", 100), ("mxfp4", 9)]
+)
+def test_matrix_is_the_array(format, inputs, rng):
+    """With inputs and channels that fill neither blocks nor tiles; a tile of MXFP4 is two blocks, always whole."""
+    weights = rng.standard_normal((21, inputs)) * 2.0 ** rng.integers(-6, 3, (21, 1))
+    rows = random_codes(rng, (5, inputs))
+    rows[1, 3], rows[2, inputs // 2], rows[3] = 0x7FC00000, 0xFF800000, 0
+    tile = 64 if format == "mxfp4" else 32
+    padded = np.pad(rows, ((0, 0), (0, -inputs % tile))).reshape(5, -1, tile)
     aligned = [[pe.align(block, "fp32", 16) for block in row] for row in float.decode(padded)]
     mantissas, exponents, nans = (np.array([[block[n] for block in row] for row in aligned]) for n in range(3))
     tiles = pack(quantise_weights(weights, format, block=32), lanes=CONFIG.lanes)
+    assert mantissas.shape[1:] == (-(-inputs // tile), tile)
     expected = array.operator_results(CONFIG, tiles, format, mantissas, exponents, nans)[:21].T
     np.testing.assert_array_equal(Matrix(CONFIG, weights, format)(rows), expected)
 
@@ -173,8 +177,8 @@ def test_chunks_do_not_matter(rng):
 def test_refuses(rng):
     checkpoint = random_checkpoint(LLAMA, rng)
     for change, message in (
-        ({"weights": "fp8"}, "weights must be one of int16, int8, int4, not 'fp8'"),
-        ({"classifier": "float"}, "classifier must be one of int16, int8, int4, not 'float'"),
+        ({"weights": "fp8"}, "weights must be one of int16, int8, int4, mxfp4, not 'fp8'"),
+        ({"classifier": "float"}, "classifier must be one of int16, int8, int4, mxfp4, not 'float'"),
         ({"cache": "fp16"}, "cache must be one of float, int16, int8, int4, not 'fp16'"),
         ({"values": "float"}, "values must be as the cache if one of them is float, not 'float' beside 'int8'"),
     ):

@@ -205,15 +205,24 @@ def test_command(tmp_path, capsys):
     assert "no tokenizer" in capsys.readouterr().err
 
 
+def test_command_for_a_machine_with_mxfp4(tmp_path, capsys):
+    arguments = ["--model", model_file(tmp_path), "--out", tmp_path / "x.image", "--weights", "mxfp4"]
+    assert main([*map(str, arguments), "--set", "formats=int4,int8,int16,mxfp4"]) == 0
+    image = Image.load(tmp_path / "x.image")
+    assert image.machine == machine("tiny", changes={"formats": ("int4", "int8", "int16", "mxfp4")})
+    assert {*image.manifest["formats"].values()} == {"mxfp4"}
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
         (["--model", "nothing.bin"], "there is no nothing.bin; name a checkpoint's file or folder"),
-        (["--weights", "mxfp4"], "must be one of int4, int8, int16, those of the build, not mxfp4"),
+        (["--weights", "mxfp4"], "must be one of int4, int8, int16, those of the build, not mxfp4; no preset has it"),
         (["--format", "down"], "--format must be KIND=FORMAT, such as down=int8, not 'down'"),
         (["--format", "dawn=int8"], "kinds of matrices are k, v"),
-        (["--set", "slots=x"], "--set must be SIZE=N"),
-        (["--set", "wheels=4"], "with a size of vector_inputs"),
+        (["--set", "slots=x"], "slots must be 1 to 256, not 'x'"),
+        (["--set", "wheels=4"], "unknown parameter 'wheels'; a machine has the sizes: vector_inputs"),
+        (["--set", "formats=int5"], "format must be one of 'int4', 'int8', 'int16', 'mxfp4', not 'int5'"),
         (["--set", "pages=3"], "pages must be a power of two"),
         (["--positions", "4096"], "positions must be 1 to 2048"),
         (["--tokenizer", "nothing.bin"], "nothing.bin"),

@@ -8,9 +8,10 @@ import numpy as np
 from edgeaccel.cache import MAX_HEAD_DIM, CacheLayout, group_sets
 from edgeaccel.checkpoint import ModelShape
 from edgeaccel.compiler.weights import Matrix, head_places
+from edgeaccel.formats import FORMATS
 from edgeaccel.golden.feed import Operator, refusal
 from edgeaccel.isa import INSTRUCTION_BYTES, POSITION_WIDTH, TOKEN_WIDTH
-from edgeaccel.machine import Machine
+from edgeaccel.machine import MACHINES, Machine
 
 __all__ = ["KINDS", "CompileError", "Plan", "Region", "cuts", "ring"]
 
@@ -300,7 +301,7 @@ class Plan:
             if self.formats[kind] not in config.formats:
                 self._refuse(
                     f"the format of {kind} must be one of {', '.join(config.formats)}, those of the build, not"
-                    f" {self.formats[kind]}"
+                    f" {self.formats[kind]}{_where(self.formats[kind])}"
                 )
 
     def _check_model(self):
@@ -383,6 +384,16 @@ class Plan:
 
     def _refuse(self, why, positions=0):
         raise CompileError(f"{self.origin}: {why}" if self.origin else why, positions)
+
+
+def _where(format):
+    """Which machines have a format that one lacks, and how to get one that does, as text."""
+    if format not in FORMATS:
+        return ""
+    have = [name for name, machine in MACHINES.items() if format in machine.config.formats]
+    presets = f"of the presets {', '.join(have)} have it" if have else "no preset has it"
+    cost = ", since its words complete four sums at once, which takes up to four scalers a row" * (format == "mxfp4")
+    return f"; {presets}{cost}; set formats=...,{format} to build a machine with it"
 
 
 def _up(number, multiple):

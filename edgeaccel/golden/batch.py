@@ -11,6 +11,7 @@ __all__ = ["align", "attend", "evaluate", "product", "rotate", "rsqrt_mean_squar
 SIGN = np.uint32(1 << 31)
 MINUS_INFINITY = np.uint32(0xFF800000)
 ONE = 0x3C00  # FP16
+MX_BLOCK, MX_ONE = 32, 127  # inputs of a block of MXFP4; the scale 1 in E8M0
 
 
 def evaluate(name, codes):
@@ -57,7 +58,7 @@ def align(codes, mantissa_bits):
     return mantissas, np.where(nans, 0, exponents), nans
 
 
-def product(config, inputs, matrix, scales):
+def product(config, inputs, matrix, scales, *, e8m0=False):
     """FP32 codes of rows times a matrix, as the array gives them.
 
     Parameters
@@ -68,23 +69,46 @@ def product(config, inputs, matrix, scales):
     matrix : float64 [..., inputs, channels]
         Integers. Sums of a block, below 2**53, are exact in float64.
     scales : FP16 codes [..., blocks or 1, channels]
+    e8m0 : bool
+        Whether the matrix is MXFP4: twice its elements, whose scales, for blocks of 32 inputs, are E8M0. Two blocks
+        make a tile, which is always whole and has one exponent of activations.
 
     Returns
     -------
     uint32 [..., rows, channels]
     """
+    block = config.block
+    if e8m0:
+        block = MX_BLOCK
+        inputs, matrix, scales = _whole_tiles(inputs, matrix, scales)
+    tile = 2 * block if e8m0 else block
     sums = None
-    for n, begin in enumerate(range(0, matrix.shape[-2], config.block)):
-        part = slice(begin, begin + config.block)
-        mantissas, exponents, nans = align(inputs[..., part], config.mantissa_bits)
+    for n, begin in enumerate(range(0, matrix.shape[-2], block)):
+        if begin % tile == 0:
+            mantissas, exponents, nans = align(inputs[..., begin : begin + tile], config.mantissa_bits)
+        of_block = mantissas[..., begin % tile :][..., :block]
         term = golden_float.scale(
-            (mantissas @ matrix[..., part, :]).astype(np.int64),
+            (of_block @ matrix[..., begin : begin + block, :]).astype(np.int64),
             scales[..., min(n, scales.shape[-2] - 1), :][..., None, :],
             exponents[..., None],
             nan=nans[..., None],
+            e8m0=e8m0,
         )
         sums = term if sums is None else add(sums, term)
     return sums.astype(np.uint32)
+
+
+def _whole_tiles(inputs, matrix, scales):
+    """Operands of MXFP4 as whole tiles: zeros behind what they have, with scales of 1 if they have none."""
+    whole = -(-matrix.shape[-2] // (2 * MX_BLOCK)) * 2 * MX_BLOCK
+    inputs = _filled(inputs, whole, -1, 0)
+    return inputs, _filled(matrix, whole, -2, 0), _filled(scales, whole // MX_BLOCK, -2, MX_ONE)
+
+
+def _filled(array, length, axis, value):
+    missing = [(0, 0)] * array.ndim
+    missing[axis] = (0, length - array.shape[axis])
+    return np.pad(array, missing, constant_values=value) if missing[axis][1] else array
 
 
 def weights(scores, scales, seen, factor, running, first):

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-__all__ = ["datapath_words", "integer_elements", "scale_values"]
+__all__ = ["datapath_words", "integer_elements", "scale_values", "twice_e2m1"]
 
 
 def datapath_words(words: np.ndarray) -> np.ndarray:
@@ -25,7 +25,7 @@ def integer_elements(words: np.ndarray, format: str) -> np.ndarray:
         case "int16":
             channels = [lower + 256 * np.ascontiguousarray(upper).view(np.int8).astype(np.int64)]
         case "mxfp4":
-            channels = [_twice_e2m1(nibbles) for half in (lower, upper) for nibbles in (half % 16, half // 16)]
+            channels = [twice_e2m1(nibbles) for half in (lower, upper) for nibbles in (half % 16, half // 16)]
         case _:
             raise ValueError(f"format must be int4, int8, int16 or mxfp4, not {format!r}")
     return np.stack(channels, axis=-2).astype(np.int64)
@@ -47,7 +47,7 @@ def scale_values(words: np.ndarray, format: str) -> np.ndarray:
     return values.reshape(*words.shape[:-1], -1, words.shape[-1] // 2)
 
 
-def _twice_e2m1(codes: np.ndarray) -> np.ndarray:
+def twice_e2m1(codes: np.ndarray) -> np.ndarray:
     """Twice the value of E2M1 codes: (-1)**s * 2**e * (1 + m / 2), or with e = 0, subnormal, (-1)**s * m."""
     sign, exponent, mantissa = codes >> 3, (codes >> 1) & 3, (codes & 1).astype(np.int64)
     normal = (2 + mantissa) << (np.maximum(exponent, 1) - 1)

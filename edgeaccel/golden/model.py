@@ -8,12 +8,13 @@ import numpy as np
 from edgeaccel.checkpoint import CheckpointError
 from edgeaccel.golden import batch, quantise, rotary, softmax
 from edgeaccel.golden.float import add, decode, encode, multiply
+from edgeaccel.golden.formats import twice_e2m1
 from edgeaccel.golden.reference import Reference, check_tokens
 from edgeaccel.quantise import quantise as quantise_weights
 
 __all__ = ["CACHES", "WEIGHTS", "Matrix", "Model", "key_offsets"]
 
-WEIGHTS = ("int16", "int8", "int4")
+WEIGHTS = ("int16", "int8", "int4", "mxfp4")
 CACHES = ("float", "int16", "int8", "int4")
 
 
@@ -29,13 +30,18 @@ class Matrix:
     """
 
     def __init__(self, config, weights, format):
-        quantised = quantise_weights(weights, format, block=config.block)
-        self._config = config
-        self._codes, self._scales = quantised.codes, quantised.scales.T.view(np.uint16)
+        quantised = quantise_weights(weights, format, block=config.block_of(format))
+        self._config, self._is_mxfp4 = config, format == "mxfp4"
+        self._codes, self._scales = quantised.codes, quantised.scales.T
+        if self._is_mxfp4:
+            self._codes = twice_e2m1(self._codes)
+        else:
+            self._scales = self._scales.view(np.uint16)
 
     def __call__(self, rows):
         """FP32 codes [rows, channels] of FP32 codes [rows, inputs]."""
-        return batch.product(self._config, rows, self._codes.T.astype(np.float64), self._scales)
+        matrix = self._codes.T.astype(np.float64)
+        return batch.product(self._config, rows, matrix, self._scales, e8m0=self._is_mxfp4)
 
 
 class Model:

@@ -5,6 +5,7 @@ from collections import deque
 import numpy as np
 
 from edgeaccel.golden import batch
+from edgeaccel.golden.formats import twice_e2m1
 from edgeaccel.golden.machine.error import Fault
 from edgeaccel.tiles import unpack
 
@@ -60,11 +61,15 @@ class Array:
         if first + inputs > config.buffer_inputs:
             raise Fault("buffer", f"{inputs} inputs from word {f['address']} on are outside of the activation buffer")
         matrix, scales = self._matrix(inputs, n_tiles, f["format"])
-        results = batch.product(config, state.buffer[:, first : first + inputs], matrix, scales)
+        x = state.buffer[:, first : first + inputs]
+        results = batch.product(config, x, matrix, scales, e8m0=f["format"] == "mxfp4")
         state.results.put(results.T)
 
     def _matrix(self, inputs, n_tiles, format):
-        """(float64 [inputs, channels], FP16 codes [blocks, channels]) of the next tiles."""
+        """(float64 [inputs, channels], codes of scales [blocks, channels]) of the next tiles.
+
+        The last tile of MXFP4 is always whole; what fills it is part of the matrix.
+        """
         config = self.state.config
         n_words = config.layout(format).row_words(inputs)
         ports = range(min(config.groups, n_tiles))
@@ -77,10 +82,13 @@ class Array:
         key = inputs, n_tiles, format, tuple(places[0])
         if key in self._kept and np.array_equal(self._kept[key][0], tiles):
             return self._kept[key][1:]
-        unpacked = unpack(
-            tiles, format=format, shape=(n_tiles * config.tile_channels, inputs), block=config.block, lanes=config.lanes
-        )
-        matrix, scales = unpacked.codes.T.astype(np.float64), unpacked.scales.T.view(np.uint16)
+        is_mxfp4 = format == "mxfp4"
+        stored = -(-inputs // (2 * batch.MX_BLOCK)) * 2 * batch.MX_BLOCK if is_mxfp4 else inputs
+        block, shape = batch.MX_BLOCK if is_mxfp4 else config.block, (n_tiles * config.tile_channels, stored)
+        unpacked = unpack(tiles, format=format, shape=shape, block=block, lanes=config.lanes)
+        elements = twice_e2m1(unpacked.codes) if is_mxfp4 else unpacked.codes
+        matrix = elements.T.astype(np.float64)
+        scales = unpacked.scales.T if is_mxfp4 else unpacked.scales.T.view(np.uint16)
         size = tiles.nbytes + matrix.nbytes + scales.nbytes
         if key in self._kept or self._kept_bytes + size <= KEPT_BYTES:
             self._kept_bytes += 0 if key in self._kept else size
@@ -106,5 +114,3 @@ class Array:
     def _check_format(self, format):
         if format not in self.state.config.formats:
             raise Fault("shape", f"the build has no {format}; it has {', '.join(self.state.config.formats)}")
-        if format == "mxfp4":
-            raise Fault("shape", "the golden machine has no mxfp4")
