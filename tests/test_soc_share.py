@@ -8,7 +8,7 @@ from functools import cache
 
 import numpy as np
 import pytest
-from amaranth.hdl import Module, Mux, Signal, Value
+from amaranth.hdl import Module, Mux, Shape, Signal, Value
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -129,7 +129,7 @@ def columns(rows):
     """Items of a stream from a list of dicts, which may have dicts inside."""
     if isinstance(rows[0], dict):
         return {name: columns([row[name] for row in rows]) for name in rows[0]}
-    return np.array(rows)
+    return np.array(rows, np.uint64).view(np.int64)
 
 
 def assert_items(given, expected):
@@ -138,15 +138,16 @@ def assert_items(given, expected):
         if isinstance(values, dict):
             assert_items(given[name], values)
         else:
-            np.testing.assert_array_equal(given[name], values, err_msg=name)
+            whole = given[name].view(np.int64)  # of 64 bits they come without a sign
+            np.testing.assert_array_equal(whole, np.asarray(values, np.int64), err_msg=name)
 
 
 def random_fields(rng, layout, **given):
     """Any values of a layout's fields, but those that are given."""
     fields = {}
     for name, shape in layout.members.items():
-        cast = shape.size if isinstance(shape, data.Layout) else len(Value.cast(Signal(shape)))
-        fields[name] = int(rng.integers(0, 1 << min(cast, 62))) if name not in given else given[name]
+        width = Shape.cast(shape).width
+        fields[name] = given[name] if name in given else int(rng.integers(0, 1 << width, dtype=np.uint64))
     return fields
 
 
@@ -181,7 +182,7 @@ class Requests(wiring.Component):
 
 
 class Operators(wiring.Component):
-    """`OperatorShare` as it is used; `i_done` lets the oldest operator that was given be done, `o_read` tells `read`."""
+    """`OperatorShare` as it is used; `i_done` ends the oldest operator that was given, `o_read` tells `read` then."""
 
     def __init__(self, machine):
         self._share = OperatorShare(machine)

@@ -72,7 +72,7 @@ class ResultSplit(wiring.Component):
         wanted = {"loads": job.to_buffer, "cache": job.to_cache, "logits": job.to_logits}
 
         vector, beat = Signal(16), Signal(16)
-        offset = Signal(range(machine.vector_words))  # of the vector
+        offset = Signal(range(max(machine.vector_words, config.buffer_words)))  # of the vector
         is_last, goes = Signal(), Signal()
         ready = Cat(~wanted[name] | queue.i.ready for name, queue in queues.items()).all()
         m.d.comb += [
