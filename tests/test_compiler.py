@@ -14,7 +14,7 @@ from test_reference import random_checkpoint
 from edgeaccel import isa
 from edgeaccel.attention.attention import Attention
 from edgeaccel.checkpoint import Checkpoint, CheckpointError, ModelShape, Rope, example
-from edgeaccel.compiler import KINDS, CompileError, compile_model
+from edgeaccel.compiler import KINDS, CompileError, compile_model, plan_model
 from edgeaccel.compiler.plan import Plan, cuts, ring
 from edgeaccel.compiler.program import program
 from edgeaccel.config import PRESETS
@@ -535,6 +535,16 @@ def test_published_models_fit(name, on):
     assert plan.end_word * machine(on).config.word_bytes <= machine(on).port_bytes
     code, names = program(plan)
     assert len(code) == 64 * len(names)
+
+
+def test_plan_without_weights(rng):
+    """A shape alone gives the program that its checkpoint gives."""
+    checkpoint, image = compiled(SHAPES["qwen2"], rng, weights="int4", cache="int8")
+    plan = plan_model(checkpoint.shape, TINY, weights="int4", cache="int8")
+    assert program(plan) == (image.program, image.manifest["names"])
+    assert plan.positions == image.manifest["positions"]
+    with pytest.raises(CompileError, match="7B: a port has 1048576 bytes, but weights take"):
+        plan_model(replace(SHAPES["llama"], vocab_size=1 << 17), TINY, positions=8, origin="7B")
 
 
 def test_pages_grow_where_the_table_is_short(rng):

@@ -12,7 +12,7 @@ from edgeaccel.image import Image
 from edgeaccel.vector.beat import check_length
 from edgeaccel.vector.rotary import check_positions, check_rotation
 
-__all__ = ["KINDS", "CompileError", "compile_model"]
+__all__ = ["KINDS", "CompileError", "compile_model", "plan_model"]
 
 
 def compile_model(
@@ -75,13 +75,21 @@ def compile_model(
         If the file does not hold what it promised, or holds what is no number; also when segments are asked for.
     """
     shape = checkpoint.shape
-    plan = _plan(checkpoint, machine, _formats(weights, classifier, formats or {}), cache, positions)
+    plan = plan_model(
+        shape,
+        machine,
+        weights=weights,
+        classifier=classifier,
+        cache=cache,
+        positions=positions,
+        formats=formats,
+        origin=checkpoint.origin,
+    )
     if tokenizer is not None and len(tokenizer) != shape.vocab_size:
         raise CompileError(
             f"{checkpoint.origin}: the tokenizer has {len(tokenizer)} tokens, but the model {shape.vocab_size}; take"
             " the one that it was trained with"
         )
-    _check_units(plan)
     code, names = program(plan)
     regions, segments = memory(plan, Packer(checkpoint, machine), code)
     address = plan.data["program"].address
@@ -108,17 +116,45 @@ def compile_model(
     return Image(machine=machine, program=code, program_address=address, segments=segments, manifest=manifest)
 
 
-def _plan(checkpoint, machine, formats, cache, positions):
-    shape = checkpoint.shape
-    of_model = {"shape": shape, "machine": machine, "formats": formats, "cache": cache, "origin": checkpoint.origin}
-    if positions is not None:
-        return Plan(positions=positions, **of_model)
+def plan_model(
+    shape, machine, *, weights="int8", classifier=None, cache="int16", positions=None, formats=None, origin=""
+):
+    """Where everything of a model lies on a machine, from its shape alone; `program` writes the program from it.
+
+    Parameters
+    ----------
+    shape : edgeaccel.checkpoint.ModelShape
+    machine, weights, classifier, cache, positions, formats
+        As of `compile_model`.
+    origin : str
+        Where the model comes from, for messages.
+
+    Returns
+    -------
+    Plan
+
+    Raises
+    ------
+    CompileError
+        If the machine cannot run the model, or there is no such kind or format.
+    """
+    of_model = {
+        "shape": shape,
+        "machine": machine,
+        "formats": _formats(weights, classifier, formats or {}),
+        "cache": cache,
+        "origin": origin,
+    }
     try:
-        return Plan(positions=min(shape.max_positions, machine.positions), **of_model)
+        plan = Plan(
+            positions=min(shape.max_positions, machine.positions) if positions is None else positions, **of_model
+        )
     except CompileError as error:
-        if not error.positions:
+        if positions is not None or not error.positions:
             raise
-        return Plan(positions=error.positions, **of_model)
+        plan = Plan(positions=error.positions, **of_model)
+    _check_units(plan)
+    return plan
 
 
 def _formats(weights, classifier, formats):
