@@ -6,11 +6,12 @@ from dataclasses import replace
 import numpy as np
 
 from edgeaccel.machine import Machine
-from edgeaccel.runtime.device import Batch, Stop, StopReason, check_run, check_tokens
+from edgeaccel.runtime.device import check_run
+from edgeaccel.runtime.host import RegisterHost
 from edgeaccel.sim.device import Simulation, masters, outputs, write_timeline
 from edgeaccel.sim.memory import DDR4_2400, HBM2, IDEAL, MemoryModel
 from edgeaccel.sim.system import Memory
-from edgeaccel.soc.register_map import STATES, UNITS, register_map
+from edgeaccel.soc.register_map import register_map
 
 __all__ = ["MEMORIES", "RtlDevice", "scaled"]
 
@@ -21,10 +22,9 @@ _NO_RESERVE = getattr(mmap, "MAP_NORESERVE", 0x4000)  # not every Python knows i
 _POLL_CYCLES = 64  # a batch takes far more, and so does what the next one changes in memory
 _SETTLE_CYCLES = 32
 _SLICE_CYCLES = 1 << 18  # so that Python gets to see an interrupt from the keyboard
-_REASONS = {name: StopReason(name) for name in ("end_of_text", "limit", "end", "error", "stopped")}
 
 
-class RtlDevice:
+class RtlDevice(RegisterHost):
     """A `Device` that simulates the Verilog of a machine, with all its registers, clocks and memories.
 
     The masters ``m_axi_0``, ``m_axi_1`` ... see the memory of their port from 0 on; all others see all memory by its
@@ -125,7 +125,7 @@ class RtlDevice:
             identity=identity,
         )
         self._image = None
-        self._must_clear = self._is_stopped = False
+        self._is_stopped = False
 
     def _seen(self, name):
         """What a master sees."""
@@ -145,15 +145,6 @@ class RtlDevice:
             self.write(address, data)
         self.write(image.program_address, np.frombuffer(image.program, np.uint8))
         self.reset()
-
-    def write_tokens(self, position, tokens):
-        for place, token in enumerate(check_tokens(self.machine, position, tokens), position):
-            self.simulation.write(self.registers.tokens_offset + 4 * place, token)
-
-    def read_tokens(self, position, count):
-        check_tokens(self.machine, position, [0] * count)
-        base = self.registers.tokens_offset
-        return [self.simulation.read(base + 4 * place) for place in range(position, position + count)]
 
     def run(self, position, prompt, limit, on_batch=None):
         """As of `Device`.
@@ -230,41 +221,13 @@ class RtlDevice:
         """Give back what is not Python's."""
         self.simulation.close()
 
-    # Registers.
+    # What `RegisterHost` needs.
 
-    def read_value(self, name):
-        """A value that registers tell, whole, by its name."""
-        value = 0
-        for register in self.registers.registers:
-            for bits in register.bits:
-                if bits.name == name:
-                    part = (self.simulation.read(register.offset) & bits.mask) >> bits.first
-                    value |= part << bits.low
-        return value
+    def read_register(self, offset):
+        return self.simulation.read(offset)
 
-    def write_value(self, name, value):
-        """Write all registers that hold a value, or do what a bit does."""
-        for register in self.registers.registers:
-            for bits in register.bits:
-                if bits.name == name and register.can_be_written:
-                    part = value >> bits.low & ((1 << bits.width) - 1)
-                    self.simulation.write(register.offset, part << bits.first)
-
-    def _start(self, position, prompt, limit):
-        if self._must_clear:
-            self.write_value("clear", 1)
-        values = {
-            "program_address": self._image.program_address,
-            "program_bytes": len(self._image.program),
-            "position": position,
-            "prompt": prompt,
-            "limit": limit,
-            "enable_done": 1,
-            "done": 1,  # which clears it
-            "start": 1,
-        }
-        for name, value in values.items():
-            self.write_value(name, value)
+    def write_register(self, offset, value):
+        self.simulation.write(offset, value)
 
     def _wait(self, position, prompt, on_batch):
         """Let time pass until the run is over; what was wrong if it had to be given up."""
@@ -279,11 +242,7 @@ class RtlDevice:
             poll = (self.registers["at_position"].offset, position, _POLL_CYCLES) if on_batch is not None else None
             why = simulation.run(_SLICE_CYCLES, poll=poll)
             if on_batch is not None:
-                at = self.read_value("at_position")
-                if at != position:
-                    token = self.read_tokens(at, 1)[0] if at >= prompt and at < self.machine.positions else None
-                    on_batch(Batch(position, at - position, token))
-                    position = at
+                position = self._report(position, prompt, on_batch)
             if why == "interrupt":
                 return None
             if traffic != (traffic := simulation.transfers()):
@@ -292,33 +251,6 @@ class RtlDevice:
                 return f"no memory has moved anything for {simulation.cycles - moved} cycles"
             if simulation.cycles > end:
                 return f"it has not ended after {self.max_cycles} cycles"
-
-    def _stop(self, problem):
-        state = STATES[self.read_value("state")]
-        position = self.read_value("at_position")
-        cycles = self.read_value("cycles")
-        pc, layer = self.read_value("pc"), self.read_value("layer")
-        reason = StopReason.ERROR if problem else _REASONS.get(state)
-        self._must_clear = reason not in (StopReason.END_OF_TEXT, StopReason.LIMIT, StopReason.END)
-        if reason is None:
-            problem, reason = f"it has raised its interrupt, but its state is {state}", StopReason.ERROR
-        if reason is not StopReason.ERROR:
-            return Stop(reason=reason, position=position, cycles=cycles)
-        where = f"at instruction {pc}{self._name(pc)}, layer {layer}, position {position}"
-        if problem:
-            message, code, address = f"the machine is {state} {where}: {problem}", "hang", None
-        else:
-            unit = UNITS[self.read_value("error_unit")]
-            number, port, command = (self.read_value(f"error_{name}") for name in ("code", "port", "command"))
-            code, address = f"{unit}.{_code(unit, number)}", self.read_value("error_address")
-            message = f"error {code} of command {command}, port {port}, address {address:#x}; {where}"
-        return Stop(
-            reason=reason, position=position, cycles=cycles, code=code, command=pc, address=address, message=message
-        )
-
-    def _name(self, pc):
-        names = self._image.manifest.get("names", [])
-        return f" ({names[pc]})" if pc < len(names) and names[pc] else ""
 
     def _check(self, address, n_bytes):
         if address < 0 or address + n_bytes > len(self.memory):
@@ -335,20 +267,3 @@ def scaled(model: MemoryModel, data_width):
         bank_bits=tuple(bit + shift for bit in model.bank_bits),
         group_bits=tuple(bit + shift for bit in model.group_bits),
     )
-
-
-def _code(unit, number):
-    """What a part's error number means, as far as it is known."""
-    from edgeaccel.attention.command import AttentionErrorCode
-    from edgeaccel.memory.block import BlockErrorCode
-    from edgeaccel.memory.command import ErrorCode
-    from edgeaccel.soc.sequencer import SequencerErrorCode
-    from edgeaccel.systolic.operator import FeedErrorCode
-
-    codes = {"sequencer": SequencerErrorCode, "port": ErrorCode, "feed": FeedErrorCode}
-    codes |= dict.fromkeys(("program", "parameters", "logits"), BlockErrorCode)
-    codes |= dict.fromkeys(("attention", "cache"), AttentionErrorCode)
-    try:
-        return codes[unit](number).name.lower()
-    except (KeyError, ValueError):
-        return str(number)
