@@ -53,6 +53,7 @@ class AttentionOutput(wiring.Component):
     i : stream of `row_beat`
         A vector for each head and batch of queries, in order.
     o : stream of `activation_load`
+        Elements of rows that are not marked mean nothing, and may change while a load is offered.
     """
 
     def __init__(self, config):
