@@ -1,6 +1,7 @@
 """The one description of an accelerator that everything is sized by."""
 
 from dataclasses import dataclass, replace
+from functools import cache
 
 from edgeaccel.formats import FORMATS, check_lanes, get_format, tile_channels
 from edgeaccel.tiles import TileLayout
@@ -105,7 +106,7 @@ class Config:
 
     def layout(self, format):
         """What a tile of a format holds, a `TileLayout`."""
-        return TileLayout(format=format, lanes=self.lanes, block=self.block_of(format))
+        return _layout(format, self.lanes, self.block_of(format))
 
     @property
     def word_bits(self):
@@ -152,6 +153,11 @@ class Config:
     def array_bytes_per_s(self):
         """What the array takes, at its clock; more than the ports deliver, so that bubbles are made up."""
         return self.groups * self.word_bytes * self.core_mhz * 1e6
+
+
+@cache
+def _layout(format, lanes, block):
+    return TileLayout(format=format, lanes=lanes, block=block)
 
 
 def _check(name, value, allowed, is_right):

@@ -1,6 +1,7 @@
 """Tiles: quantised matrices as the words that stream from memory into the array."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -50,42 +51,42 @@ class TileLayout:
     def __post_init__(self):
         self.spec.words_per_block(self.lanes, self.block)
 
-    @property
+    @cached_property
     def spec(self) -> Format:
         """The format itself."""
         return get_format(self.format)
 
-    @property
+    @cached_property
     def channels(self) -> int:
         """Output channels of a tile."""
         return tile_channels(self.lanes)
 
-    @property
+    @cached_property
     def groups(self) -> int:
         """Channel groups of a tile; a word serves one group."""
         return self.channels // self.spec.channels_per_word
 
-    @property
+    @cached_property
     def blocks(self) -> int:
         """Blocks of inputs of a tile."""
         return 4 * self.lanes // (self.spec.scale_bits * self.channels)
 
-    @property
+    @cached_property
     def inputs(self) -> int:
         """Inputs of a tile."""
         return self.blocks * self.block
 
-    @property
+    @cached_property
     def inputs_per_word(self) -> int:
         """Inputs that a word carries, for each channel of its group."""
         return self.spec.inputs_per_word(self.lanes)
 
-    @property
+    @cached_property
     def words_per_block(self) -> int:
         """Words of one block of one channel group."""
         return self.spec.words_per_block(self.lanes, self.block)
 
-    @property
+    @cached_property
     def words_per_tile(self) -> int:
         """Words of a whole tile, the scale word among them."""
         return self.tile_words(self.inputs)

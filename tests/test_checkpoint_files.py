@@ -466,7 +466,8 @@ def test_gguf_that_is_cut(tmp_path):
         data[:scores].replace(count, struct.pack("<Q", 1 << 50)) + data[scores : len(data) - (len(data) - scores) % 4]
     )
     path.write_bytes(data)
-    with pytest.raises(CheckpointError, match=rf"not all of it \(it ends before byte {len(data) + 4}\); get the file"):
+    end = scores + (4 << 50)
+    with pytest.raises(CheckpointError, match=rf"not all of it \(it ends before byte {end}\); get the file anew"):
         gguf.load(path)
     with pytest.raises(FileNotFoundError):
         gguf.load(tmp_path / "absent.gguf")

@@ -14,6 +14,7 @@ from edgeaccel.compile import main
 from edgeaccel.compiler import compile_model
 from edgeaccel.image import PREFIX, PREFIX_BYTES, Image, ImageError, Lazy, machine_fields, machine_from
 from edgeaccel.machine import MACHINES, machine
+from edgeaccel.runtime import GoldenDevice, generate
 
 TINY = machine("tiny")
 
@@ -154,7 +155,7 @@ def test_damage_is_named(path, change, says):
         Image.load(path)
 
 
-FUZZ = pytest.mark.parametrize("n_files", [300, pytest.param(3000, marks=pytest.mark.slow)])
+FUZZ = pytest.mark.parametrize("n_files", [240, pytest.param(10_000, marks=pytest.mark.slow)])
 
 
 @FUZZ
@@ -162,7 +163,7 @@ def test_random_damage(path, rng, n_files):
     """A few bytes changed, bytes cut out, put in or moved: never loaded, and never another error."""
     whole = path.read_bytes()
     _, _, _, header, _, _ = PREFIX.unpack_from(whole)
-    for _ in range(5 * n_files):
+    for _ in range(n_files):
         data = bytearray(whole)
         # The prefix and the header are short, but matter most.
         begin, end = [(0, PREFIX_BYTES), (PREFIX_BYTES, header), (header, len(data))][rng.integers(3)]
@@ -238,41 +239,60 @@ def test_command_refuses(arguments, says, tmp_path, capsys, monkeypatch):
     assert not [name for name in tmp_path.iterdir() if name.name.startswith("x.image")]
 
 
+def damaged(whole, rng, first_bytes):
+    """A few bytes changed, or the rest cut; what a file says of itself stands in its first bytes."""
+    data = bytearray(whole)
+    for _ in range(rng.integers(1, 4)):
+        place = int(rng.integers(min(len(data), first_bytes) if rng.random() < 0.6 else len(data)))
+        match rng.integers(3):
+            case 0:
+                data[place] ^= 1 << int(rng.integers(8))
+            case 1:
+                data[place] = int(rng.integers(256))
+            case 2:
+                data[place : place + 4] = rng.bytes(4)
+    return data[: int(rng.integers(len(data)))] if rng.random() < 0.1 else data
+
+
+def checkpoint_to_damage(kind, tmp_path):
+    """(model, the file to damage, bytes that it begins with and that matter most)"""
+    if kind == "bin":
+        model = model_file(tmp_path)
+        return model, model, 40
+    if kind == "gguf":
+        files = pytest.importorskip("test_tokenizers_gguf")
+        pieces = ["<unk>", "<s>", "</s>", "\N{LOWER ONE EIGHTH BLOCK}", "a", "b"]
+        fields = {"tokens": pieces, "types": [2, 3, 3, 1, 1, 1], "scores": [0.0] * 6}
+        model = tmp_path / "x.gguf"
+        files.write_gguf(model, 6, files.pieces_with_scores(fields))
+        return model, model, 1500
+    model = tmp_path / "x"
+    model.mkdir()
+    pytest.importorskip("test_checkpoint_files").write_hf(model, "qwen2")
+    return (model, model / "config.json", 1 << 20) if kind == "config" else (model, model / "model.safetensors", 4000)
+
+
 @FUZZ
-@pytest.mark.parametrize("kind", ["bin", "gguf", "safetensors"])
+@pytest.mark.parametrize("kind", ["bin", "gguf", "safetensors", "config"])
 def test_damaged_checkpoints(kind, n_files, tmp_path, capsys, rng):
-    """A few bytes changed, or the rest cut: an image comes of it, or an error, and nothing else."""
-    match kind:
-        case "bin":
-            model = path = model_file(tmp_path)
-        case "gguf":
-            test_tokenizers = pytest.importorskip("test_tokenizers")
-            model = path = tmp_path / "x.gguf"
-            test_tokenizers.write_gguf(path, 270, test_tokenizers.pieces_with_scores())
-        case "safetensors":
-            model, path = tmp_path / "x", tmp_path / "x" / "model.safetensors"
-            model.mkdir()
-            pytest.importorskip("test_checkpoint_files").write_hf(model, "qwen2")
-    whole = path.read_bytes()
-    for n in range(n_files // 3):
-        data = bytearray(whole)
-        for _ in range(rng.integers(1, 4)):
-            # What the file says of itself stands at its beginning.
-            place = int(rng.integers(min(len(data), 4000) if rng.random() < 0.6 else len(data)))
-            match rng.integers(3):
-                case 0:
-                    data[place] ^= 1 << int(rng.integers(8))
-                case 1:
-                    data[place] = int(rng.integers(256))
-                case 2:
-                    data[place : place + 4] = rng.bytes(4)
-        path.write_bytes(data[: int(rng.integers(len(data)))] if rng.random() < 0.1 else data)
-        out = tmp_path / "x.image"
+    """An image comes of it, which gives a token on the golden machine, or an error; nothing else."""
+    model, path, first_bytes = checkpoint_to_damage(kind, tmp_path)
+    whole, out = path.read_bytes(), tmp_path / "x.image"
+    n_images = 0
+    for n in range(n_files // 4):
+        path.write_bytes(damaged(whole, rng, first_bytes))
         status = main(["--model", str(model), "--out", str(out), "--weights", ("int4", "int8", "int16")[n % 3]])
         error = capsys.readouterr().err
         assert status == 0 or (status == 2 and error.startswith("error: "))
         assert out.is_file() == (status == 0)
+        if status == 0:
+            n_images += 1
+            image = Image.load(out)
+            device = GoldenDevice(image.machine)
+            device.load(image)
+            assert len(generate(device, image, [0], 1).tokens) <= 1
         out.unlink(missing_ok=True)
+    assert 0 < n_images < n_files // 4
 
 
 def test_help(capsys):

@@ -13,7 +13,7 @@ from edgeaccel.checkpoint.model import CheckpointError, ModelShape, Rope
 from edgeaccel.checkpoint.sources import Source, checkpoint_of
 from edgeaccel.golden.rotary import Llama3Scaling
 
-__all__ = ["load"]
+__all__ = ["load", "read"]
 
 NAMES = {
     "attention.norm": "attn_norm.weight",
@@ -36,26 +36,7 @@ def load(path):
         If the package gguf is not installed.
     """
     path = Path(path)
-    try:
-        from gguf import GGUFReader
-    except ModuleNotFoundError as error:
-        error.add_note("pip install 'edgeaccel[models]' brings what reading this file needs")
-        raise
-
-    class Reader(GGUFReader):
-        def _get(self, offset, dtype, count=1, **options):
-            """What the package would read past the end, as often as a broken count says, is an error."""
-            numbers = super()._get(offset, dtype, count, **options)
-            if len(numbers) != count:
-                raise ValueError(f"it ends before byte {offset + int(count) * numbers.itemsize}")
-            return numbers
-
-    try:
-        reader = Reader(path)
-    except FileNotFoundError:
-        raise
-    except (ValueError, KeyError, IndexError, OverflowError) as error:
-        raise CheckpointError(f"{path}: is no GGUF file, or not all of it ({error}); get the file anew") from None
+    reader = read(path)
     fields = _Fields(path, reader)
     tensors = {tensor.name: _source(path, tensor) for tensor in reader.tensors}
     try:
@@ -65,6 +46,54 @@ def load(path):
     except ValueError as error:
         raise CheckpointError(f"{path}: {error}; get the file anew") from None
     return checkpoint_of(shape, tensors, _names(shape, tensors), path)
+
+
+def read(path):
+    """The `gguf.GGUFReader` of a file that is whole.
+
+    Raises
+    ------
+    CheckpointError
+        A file that is cut or no GGUF.
+    ModuleNotFoundError
+        If the package gguf is not installed.
+    """
+    try:
+        from gguf import GGUFReader, GGUFValueType
+    except ModuleNotFoundError as error:
+        error.add_note("pip install 'edgeaccel[models]' brings what reading this file needs")
+        raise
+
+    array = int(GGUFValueType.ARRAY)  # looked up once: that is slow
+
+    class Reader(GGUFReader):
+        """Does what the package does, but several times as fast, and what it would read past the end is an error."""
+
+        def _get(self, offset, dtype, count=1, override_order=None):
+            # Views of a mapped file cost ten times as much as those of the buffer behind it.
+            dtype, offset, count = np.dtype(dtype), int(offset), int(count)
+            self._must_have(offset, count * dtype.itemsize)
+            order = self.byte_order if override_order is None else override_order
+            return np.frombuffer(self.data.data, dtype.newbyteorder(order), count, offset)
+
+        def _get_field_parts(self, orig_offs, raw_type):
+            if raw_type == array:
+                kind, count = self._get(orig_offs, np.uint32)[0], self._get(orig_offs + 4, np.uint64)[0]
+                number = self.gguf_scalar_to_np.get(kind)
+                # A string or an array begins with its length; a broken count is not counted through.
+                self._must_have(int(orig_offs) + 12, int(count) * (8 if number is None else np.dtype(number).itemsize))
+            return super()._get_field_parts(orig_offs, raw_type)
+
+        def _must_have(self, offset, n_bytes):
+            if offset + n_bytes > len(self.data):
+                raise ValueError(f"it ends before byte {offset + n_bytes}")
+
+    try:
+        return Reader(path)
+    except FileNotFoundError:
+        raise
+    except (ValueError, KeyError, IndexError, OverflowError) as error:
+        raise CheckpointError(f"{path}: is no GGUF file, or not all of it ({error}); get the file anew") from None
 
 
 class _Fields:

@@ -1,6 +1,5 @@
 """Tokenizers that GGUF files carry: pieces with scores, or byte pairs with the order in which they are joined."""
 
-from importlib import import_module
 from pathlib import Path
 
 from edgeaccel.checkpoint.model import CheckpointError
@@ -39,8 +38,7 @@ def load(path, vocab_size):
     from edgeaccel.checkpoint import gguf
 
     path = Path(path)
-    gguf.load(path)  # refuses what is damaged; the package's own reader does not
-    reader = import_module("gguf").GGUFReader(path)
+    reader = gguf.read(path)
 
     def field(name, kind, *default):
         found = reader.get_field(f"tokenizer.ggml.{name}")
