@@ -1,8 +1,5 @@
 """What vectors are combined with: the vector memory, the rotary table, parameters."""
 
-from collections import deque
-
-from edgeaccel.golden.blocks import Command
 from edgeaccel.golden.cycles.reader import BlockReader
 from edgeaccel.golden.cycles.stores import Queue
 
@@ -96,14 +93,14 @@ class Parameters:
         self.target = self._targets.head if self._reader.head is not None else None
         self.is_idle = not self._kept
 
-    def put(self, job):
-        """Take a read (address, bytes, target) if there is room for it; whether it is taken."""
+    def put(self, command, target):
+        """Take a read if there is room for it; whether it is taken."""
         commands = self._reader.commands
         if not (commands.has_room and self._targets.has_room):
             return False
-        commands.put(Command(address=job.address, bytes=job.bytes))
-        self._targets.put(job.target)
-        self._kept += job.target in ("vector", "table")
+        commands.put(command)
+        self._targets.put(target)
+        self._kept += target in ("vector", "table")
         return True
 
     def get(self):

@@ -13,7 +13,7 @@ JOBS, STATISTICS = 4, 2
 
 
 def vector_steps(machine, fields, rows):
-    """What matters of a `vector` instruction: its fields, `rows`, `beats` of a vector, and `tile_beats` with padding."""
+    """A `vector` instruction's fields, `rows`, and of each vector `beats`, and `tile_beats` with padding."""
     config = machine.config
     lanes, tile = config.vector_lanes, config.tile_channels
     channels = fields["channels"]

@@ -172,9 +172,9 @@ class AttentionOutput:
     def step(self, cycle):
         """To come after `get`."""
         job, output = self.jobs.head, self._attention.output
-        if self._takes and job[2] and output.head is not None and self._rows.has_room:
-            if self._steps.has_room or not self._is_first:
-                self._take(job, output.get()[0])
+        has_room = self._rows.has_room and (self._steps.has_room or not self._is_first)
+        if self._takes and job[2] and output.head is not None and has_room:
+            self._take(job, output.get()[0])
         self._rows.step(cycle)
 
     def _take(self, job, last):

@@ -1,10 +1,5 @@
 """The sequencer, cycle by cycle."""
 
-from types import SimpleNamespace
-
-from edgeaccel.golden.blocks import Command
-from edgeaccel.golden.cycles.stores import Fork
-
 __all__ = ["Sequencer"]
 
 PRODUCT_CYCLES = 3
@@ -24,7 +19,7 @@ class Sequencer:
         Of the program.
     tokens : sequence of int
         By position, given ones and those that come.
-    units : Units
+    jobs : Jobs
         To whom it gives what instructions ask for.
     begin_at : (position, prompt, limit)
 
@@ -37,8 +32,8 @@ class Sequencer:
     done : bool
     """
 
-    def __init__(self, machine, program, program_command, reader, tokens, units, begin_at):
-        self.machine, self.program, self.tokens, self.units = machine, program, tokens, units
+    def __init__(self, machine, program, program_command, reader, tokens, jobs, begin_at):
+        self.machine, self.program, self.tokens, self.jobs = machine, program, tokens, jobs
         self.reader, self._command = reader, program_command
         self.position, self.prompt, self.limit = begin_at
         self.rows = 1
@@ -51,7 +46,6 @@ class Sequencer:
         self._state = self._check
         self._waited = self._row = 0
         self._loading = None
-        self._fork = Fork()
 
     def step(self, cycle):
         self._state(cycle)
@@ -114,18 +108,18 @@ class Sequencer:
             "followed": followed,
             "unfollowed": not followed,
         }[when]
+        self._row, self._name = 0, name
         if not wanted:
-            return self._go(self._latch)
-        self._row = 0
-        if name in ("read", "fetch", "append", "attend"):
-            self._name = name
-            by_row = name == "read" and f["index"] in ("token", "position")
-            return self._go(self._look if by_row else self._product)
-        if name in ("multiply", "vector"):
-            self._name = name
-            return self._go(self._issue)
-        self.issues.append((cycle, self.pc, self.layer))
-        getattr(self, f"_do_{name}")(cycle, f)
+            self._go(self._latch)
+        elif name == "read" and f["index"] in ("token", "position"):
+            self._go(self._look)
+        elif name in ("read", "fetch", "append", "attend"):
+            self._go(self._product)
+        elif name in ("multiply", "vector"):
+            self._go(self._issue)
+        else:
+            self.issues.append((cycle, self.pc, self.layer))
+            getattr(self, f"_do_{name}")(cycle, f)
 
     def _look(self, cycle):
         self._go(self._take)
@@ -139,24 +133,28 @@ class Sequencer:
             self._go(self._issue)
 
     def _issue(self, cycle):
-        units, f = self.units, self._fields
-        if self._name == "read":
-            index = {"none": 0, "layer": self.layer}.get(f["index"])
-            by_row = index is None
-            if by_row:
-                place = self.position + self._row
-                index = self.tokens[place] if f["index"] == "token" else place
-            address = f["address"] + f["stride"] * index
-            taken = units.read(SimpleNamespace(address=address, bytes=f["bytes"], target=f["target"]))
-            if taken and by_row and self._row + 1 != self.rows:
-                self._row += 1
-                self.issues.append((cycle, self.pc, self.layer))
-                return self._go(self._look)
+        f = self._fields
+        is_read = self._name == "read"
+        if is_read:
+            taken = self.jobs.read(f, f["address"] + f["stride"] * self._index())
         else:
-            taken = getattr(units, self._name)(self._fork, f, self)
-        if taken:
-            self.issues.append((cycle, self.pc, self.layer))
+            taken = getattr(self.jobs, self._name)(f, self)
+        if not taken:
+            return
+        self.issues.append((cycle, self.pc, self.layer))
+        if is_read and f["index"] in ("token", "position") and self._row + 1 != self.rows:
+            self._row += 1
+            self._go(self._look)
+        else:
             self._go(self._latch)
+
+    def _index(self):
+        """What the stride of a read is multiplied by."""
+        place = self.position + self._row
+        kind = self._fields["index"]
+        if kind == "token":
+            return self.tokens[place]
+        return {"none": 0, "layer": self.layer, "position": place}[kind]
 
     def _do_end(self, cycle, f):
         self._go(self._drain)
@@ -171,8 +169,9 @@ class Sequencer:
 
     def _pages(self, cycle):
         if not self._pages_left:
-            return self._go(self._latch)
-        self.units.page(self._entry, self._page)
+            self._go(self._latch)
+            return
+        self.jobs.page(self._entry, self._page)
         self._entry, self._page, self._pages_left = self._entry + 1, self._page + 1, self._pages_left - 1
 
     def _do_loop(self, cycle, f):
@@ -184,16 +183,17 @@ class Sequencer:
             self.layer += 1
             self.more = self.layer + 1 < self.layers
             self.next_pc = f["target"]
-            return self._go(self._fetch)
-        self.layer = self.layers = 0
-        self._go(self._latch)
+            self._go(self._fetch)
+        else:
+            self.layer = self.layers = 0
+            self._go(self._latch)
 
     def _do_sync(self, cycle, f):
         self._go(self._sync)
 
     def _sync(self, cycle):
         if self._waited == SETTLE_CYCLES:
-            if self.units.settled:
+            if self.jobs.settled:
                 self._go(self._latch)
             return
         self._waited += 1
@@ -209,7 +209,7 @@ class Sequencer:
         if self._after < self.prompt:
             self._jump(cycle)
             self._go(self._batch)
-        elif self.units.take_token():
+        elif self.jobs.take_token():
             self._go(self._write)
 
     def _write(self, cycle):
@@ -234,7 +234,7 @@ class Sequencer:
 
     def _drain(self, cycle):
         if self._waited == SETTLE_CYCLES:
-            if self.units.idle:
+            if self.jobs.idle:
                 self.done = True
                 self._go(self._rest)
             return
