@@ -15,11 +15,12 @@ from edgeaccel.golden.softmax import LOG2_E
 from edgeaccel.golden.units import Attend
 from edgeaccel.sim import attention as sim
 from edgeaccel.sim.attention import Appended, Asked, Sequence, random_codes
-from edgeaccel.sim.memory import HBM2, IDEAL, Channel
+from edgeaccel.sim.bench import random_stalls
+from edgeaccel.sim.memory import DDR4_2400, HBM2, IDEAL, Channel
 
 CONFIG = preset("tiny", buffer_inputs=32768)
 MEMORY = replace(IDEAL, data_width=CONFIG.port_data_width)
-SLOW_MEMORY = replace(HBM2, data_width=CONFIG.port_data_width)
+HBM2_PORT, DDR4_PORT = (replace(model, data_width=CONFIG.port_data_width) for model in (HBM2, DDR4_2400))
 PORT_BYTES = 1 << 19
 FORMATS = ("int4", "int8", "int16")  # by their codes
 
@@ -128,8 +129,128 @@ class Asker:
         return Asked(sequence=sequence, command=command, queries=vectors(self.rng, slots, rows, layout.head_dim))
 
 
-@pytest.mark.parametrize("count", [1, 33])
-def test_one(monkeypatch, engine, count):
-    rng = generator(count)
-    sequence = filled(rng, layout_of(2, 8, "int16"), count)
-    compare(monkeypatch, engine, MEMORY, [Asker(rng).ask(sequence, 1, count)], n_pages=len(sequence.pages) + 1, rng=rng)
+COUNTS = [1, 31, 32, 33, 127, 128, 129]
+SHAPES = [
+    # heads, head_dim, queries of each head, format, counts
+    (2, 8, 1, "int16", COUNTS),
+    (1, 8, 7, "int4", COUNTS[:4]),
+    (1, 64, 4, "int8", [33]),
+    (1, 80, 2, "int4", [129, 31]),
+]
+
+
+def shape_steps(rng, heads, head_dim, ratio, format, counts, **changes):
+    sequence = filled(rng, layout_of(heads, head_dim, format, **changes), max(counts))
+    asker = Asker(rng)
+    return [asker.ask(sequence, ratio, count) for count in counts]
+
+
+@pytest.mark.parametrize(("heads", "head_dim", "ratio", "format", "counts"), SHAPES)
+def test_shapes(monkeypatch, engine, heads, head_dim, ratio, format, counts):
+    """Lengths about the edges of chunks and pages, one command behind the other."""
+    rng = generator(head_dim + ratio)
+    steps = shape_steps(rng, heads, head_dim, ratio, format, counts)
+    compare(monkeypatch, engine, MEMORY, steps, n_pages=8, rng=rng)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("format", ["int16", "int8", "int4"])
+@pytest.mark.parametrize("head_dim", [8, 64, 80, 256])
+@pytest.mark.parametrize("ratio", [1, 2, 4, 7])
+def test_all_shapes(monkeypatch, engine, ratio, head_dim, format):
+    rng = generator(head_dim + ratio)
+    steps = shape_steps(rng, 1 if head_dim > 8 else 3, head_dim, ratio, format, COUNTS)
+    compare(monkeypatch, engine, MEMORY, steps, n_pages=8, rng=rng)
+
+
+@pytest.mark.parametrize("format", ["int16", "int4"])
+def test_long(monkeypatch, engine, format):
+    """Some hundred positions, and windows of them."""
+    rng = generator(7)
+    sequence = filled(rng, layout_of(2, 8, format, page_bits=2), 400)
+    asker = Asker(rng)
+    steps = [asker.ask(sequence, 2, count, window=window) for count, window in ((400, 0), (399, 1), (390, 33))]
+    steps += [asker.ask(sequence, 2, 300, window=100, rows=2, causal=True)]
+    compare(monkeypatch, engine, MEMORY, steps, n_pages=len(sequence.pages), rng=rng)
+
+
+def tokens(rng, sequence, ratio, n_tokens, until):
+    """A prompt, rows of tokens at a time, then single tokens; each token asks."""
+    heads, head_dim = sequence.layout.heads, sequence.layout.head_dim
+    asker, steps, count = Asker(rng), [], 0
+    while count < until:
+        rows = min(CONFIG.rows, n_tokens - count) if count < n_tokens else 1
+        new = vectors(rng, 2, heads, rows, head_dim)
+        steps.append(Appended(sequence=sequence, keys=new[0], values=new[1]))
+        is_prompt = {"rows": rows, "causal": True} if count < n_tokens else {}
+        count += rows
+        steps.append(asker.ask(sequence, ratio, count - rows + 1 if is_prompt else count, **is_prompt))
+    return steps
+
+
+@pytest.mark.parametrize(("format", "head_dim"), [("int16", 8), ("int8", 10), ("int4", 8)])
+def test_prompt_and_decode(monkeypatch, engine, format, head_dim):
+    """Appends and what waits for them; in int4 keys at odd positions are read before they are written."""
+    rng = generator(head_dim)
+    sequence = Sequence(layout=layout_of(2, head_dim, format), pages=[3, 1, 4, 0], table=9)
+    steps = tokens(rng, sequence, 2, 5, 9)
+    timing, _ = compare(monkeypatch, engine, MEMORY, steps, n_pages=5, rng=rng)
+    assert len(timing.appended) == len(steps) // 2
+    assert bool(timing.reads["m_axi_cache"]) == (format == "int4")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("format", ["int16", "int8", "int4"])
+@pytest.mark.parametrize(("head_dim", "n_tokens"), [(8, 1), (64, 6), (80, 3)])
+def test_long_decode(monkeypatch, engine, format, head_dim, n_tokens):
+    """Over the end of a chunk."""
+    rng = generator(n_tokens)
+    sequence = Sequence(layout=layout_of(1, head_dim, format), pages=[3, 1, 4, 0], table=9)
+    compare(monkeypatch, engine, MEMORY, tokens(rng, sequence, 2, n_tokens, 40), n_pages=5, rng=rng)
+
+
+def two_sequences(rng, n_steps):
+    """Two sequences on pages among each other's, of one shape, in turns."""
+    format = str(rng.choice(["int16", "int8", "int4"]))
+    pages = rng.permutation(8).tolist()
+    sequences = [
+        Sequence(layout=layout_of(2, 8, format), pages=pages[:3], table=40),
+        Sequence(layout=layout_of(2, 8, format), pages=pages[3:5], table=2),
+    ]
+    counts, asker, steps = [0, 0], Asker(rng), []
+    for n in range(n_steps):
+        which = int(rng.integers(0, 2))
+        sequence = sequences[which]
+        rows = int(rng.integers(1, CONFIG.rows - counts[which] % CONFIG.rows + 1))
+        new = vectors(rng, 2, 2, rows, 8)
+        steps.append(Appended(sequence=sequence, keys=new[0], values=new[1]))
+        counts[which] += rows
+        if rng.random() < 0.7 or n + 1 == n_steps:
+            is_prompt = {"rows": rows, "causal": True} if rng.random() < 0.5 else {}
+            count = counts[which] - (rows - 1 if is_prompt else 0)
+            steps.append(asker.ask(sequence, 2, count, window=int(rng.choice([0, 5])), **is_prompt))
+    return steps
+
+
+@pytest.mark.parametrize("model", [MEMORY, HBM2_PORT, DDR4_PORT], ids=["ideal", "hbm2", "ddr4"])
+@pytest.mark.parametrize("seed", [0, *(pytest.param(n, marks=pytest.mark.slow) for n in range(1, 8))])
+def test_two_sequences(monkeypatch, engine, seed, model):
+    """Under random stalls of all streams, with memories that open rows and refresh."""
+    rng = generator(seed)
+    steps = two_sequences(rng, 10)
+    stalls = {
+        name: pattern
+        for name, pattern in random_stalls(rng, engine, 6000).items()
+        if name in ("i_attends", "i_appends", "i_vectors", "o")
+    }
+    compare(monkeypatch, engine, model, steps, n_pages=8, rng=rng, stalls=stalls)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("format", ["int16", "int8", "int4"])
+@pytest.mark.parametrize("head_dim", [8, 64])
+def test_slow_memories(monkeypatch, engine, head_dim, format):
+    """Contexts of some hundred positions out of HBM2."""
+    rng = generator(head_dim)
+    steps = shape_steps(rng, 2, head_dim, 4, format, [1, 129, 300])
+    compare(monkeypatch, engine, HBM2_PORT, steps, n_pages=12, rng=rng)
