@@ -11,13 +11,15 @@ of an AXI interface with one (`m_axi_araddr`), as tools expect. Clocks are `clk`
 Amaranth gives every memory an initial content, a line a row. A memory with the attribute `no_init` is left undefined.
 """
 
+import gc
 import itertools
 import re
 import subprocess
 import sys
+from contextlib import contextmanager
 
 from amaranth.back import rtlil
-from amaranth.hdl import ClockSignal, Instance, ResetSignal, Shape, Value
+from amaranth.hdl import ClockDomain, ClockSignal, Fragment, Instance, MemoryInstance, ResetSignal, Shape, Value
 from amaranth.hdl._ir import PortDirection
 from amaranth.lib import data, enum, stream, wiring
 
@@ -73,7 +75,8 @@ class _Emission:
     def repeated(self, component, key, clear):
         key = type(component), key
         if key not in self._names:
-            kind = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", type(component).__name__).lower()
+            kind = getattr(component, "kind", type(component).__name__)
+            kind = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", kind).lower()
             self._names[key] = f"{self._name}_{kind}" + (f"_{len(self.parts)}" if self.parts else "")
             self.parts.append((component, self._names[key]))
         _mark_used(component)
@@ -83,8 +86,10 @@ class _Emission:
         ]
         for domain in getattr(component, "domains", ("sync",)):
             prefix = "" if domain == "sync" else f"{domain}_"
-            reset = ResetSignal(domain) if clear is None else ResetSignal(domain) | clear
-            ports += [("i", f"{prefix}clk", ClockSignal(domain)), ("i", f"{prefix}rst", reset)]
+            ports += [("i", f"{prefix}clk", ClockSignal(domain))]
+            if not _is_reset_less(component):
+                reset = ResetSignal(domain) if clear is None else ResetSignal(domain) | clear
+                ports += [("i", f"{prefix}rst", reset)]
         return Instance(self._names[key], *ports)
 
 
@@ -96,10 +101,53 @@ def _mark_used(component):
             _mark_used(part)
 
 
+def _is_reset_less(component):
+    return getattr(component, "is_reset_less", False)
+
+
 def _to_rtlil(component, name, platform):
-    return _without_init(
-        rtlil.convert(component, name=name, platform=platform, ports=_ports(component), emit_src=False)
-    )
+    fragment = Fragment.get(component, platform)
+    with _without_contents(fragment), _without_collection():
+        text, _ = rtlil.convert_fragment(
+            fragment,
+            _ports(component),
+            name,
+            emit_src=False,
+            missing_domain=lambda domain: ClockDomain(domain, reset_less=_is_reset_less(component)),
+        )
+    return _without_init(text)
+
+
+@contextmanager
+def _without_collection():
+    """Amaranth makes millions of objects that stay: looking for garbage among them takes as long as the work."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
+@contextmanager
+def _without_contents(fragment):
+    """Memories with the attribute `no_init` have no rows of initial content for Amaranth to write, bit for bit."""
+    contents = [(memory._data._init, memory._data._init._raw) for memory in _undefined_memories(fragment)]
+    for init, _ in contents:
+        init._raw = []
+    try:
+        yield
+    finally:
+        for init, rows in contents:
+            init._raw = rows
+
+
+def _undefined_memories(fragment):
+    if isinstance(fragment, MemoryInstance) and "no_init" in fragment._attrs:
+        yield fragment
+    for part, *_ in fragment.subfragments:
+        yield from _undefined_memories(part)
 
 
 def _without_init(text):

@@ -51,6 +51,12 @@ class FloatAdder(Pipelined):
         operands = data.StructLayout({"a": format.width, "b": format.width})
         super().__init__({"i": operands}, format.width, cycles=depth)
 
+    name = "adder"
+
+    @property
+    def key(self):
+        return self.format, tuple(self._registers)
+
     def datapath(self, pipe, i):
         return add(pipe, i.a, i.b, self.format, self._registers)
 

@@ -53,6 +53,12 @@ class FloatConverter(Pipelined):
         self._registers = place_registers(n_cuts, depth)
         super().__init__({"i": i_format.width}, o_format.width, cycles=depth)
 
+    name = "converter"
+
+    @property
+    def key(self):
+        return self.i_format, self.o_format, tuple(self._registers)
+
     def datapath(self, pipe, i):
         return convert(pipe, i, self.i_format, self.o_format, self._registers)
 

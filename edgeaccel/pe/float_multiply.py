@@ -63,6 +63,12 @@ class FloatMultiplier(Pipelined):
             operands["exponent"] = signed(exponent_width)
         super().__init__({"i": data.StructLayout(operands)}, o_format.width, cycles=depth)
 
+    name = "multiplier"
+
+    @property
+    def key(self):
+        return self.a_format, self.b_format, self.o_format, self.exponent_width, tuple(self._registers)
+
     def datapath(self, pipe, i):
         m = pipe.m
         counted, normalised, *registers = self._registers

@@ -113,7 +113,7 @@ class GroupDatapath(Pipelined):
             pairs = zip(digits[0::2], digits[1::2], strict=True)
             packed = pipe.stage(packed=[pack(*pair, self.mantissa_bits) for pair in pairs])
         for n, (row, mantissas) in enumerate(zip(self._rows, i_activations.mantissas, strict=True)):
-            pipe.m.submodules[f"row{n}"] = repeated(self._platform, row, key=tuple(self._row.items()))
+            pipe.m.submodules[f"row{n}"] = repeated(pipe.platform, row, key=tuple(self._row.items()))
             pipe.m.d.comb += [row.packed.eq(Cat(packed)), row.mantissas.eq(mantissas)]
             pipe.m.d.comb += [getattr(row, name).eq(value) for name, value in first.items()]
         pipe.wait(self.latency - 1)

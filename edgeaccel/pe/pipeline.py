@@ -5,11 +5,14 @@ thousands of loads. So no datapath here ever stalls. What has been let in always
 later, into a queue that is known to have room, because only as much is let in as the queue has places (*credits*).
 """
 
+from collections import Counter
 from contextlib import contextmanager
 
 from amaranth.hdl import Cat, Module, Signal, Value
-from amaranth.lib import fifo, stream, wiring
+from amaranth.lib import data, fifo, stream, wiring
 from amaranth.lib.wiring import In, Out
+
+from edgeaccel.repeated import repeated
 
 __all__ = ["Pipe", "Pipelined", "place_registers", "spread"]
 
@@ -41,8 +44,10 @@ class Pipe:
         Where the logic goes.
     cycles : int
         Stages before the first.
+    platform
+        That it is elaborated for.
     carried
-        Values that travel along; `valid`, whether the stage holds an item, must be among them.
+        Values that travel along, among them `valid`, whether the stage holds an item, if anything asks for it.
 
     Members
     -------
@@ -50,11 +55,13 @@ class Pipe:
         Register stages so far.
     """
 
-    def __init__(self, m, cycles=0, **carried):
+    def __init__(self, m, cycles=0, *, platform=None, **carried):
         self.m = m
         self.cycles = cycles
+        self.platform = platform
         self._outermost = m
         self._carried = carried
+        self._placed = Counter()
 
     def __getattr__(self, name):
         """The present stage's value of what is carried."""
@@ -75,7 +82,14 @@ class Pipe:
         """A second pipe from the present stage on, in a submodule."""
         m = Module()
         self.m.submodules[name] = m
-        return Pipe(m, self.cycles, valid=self.valid, **carried)
+        valid = {"valid": self.valid} if "valid" in self._carried else {}
+        return Pipe(m, self.cycles, platform=self.platform, **valid, **carried)
+
+    def place(self, name, part):
+        """Add a submodule where the description is; a second one of that name there is numbered."""
+        self._placed[self.m, name] += 1
+        number = self._placed[self.m, name]
+        self.m.submodules[name if number == 1 else f"{name}_{number}"] = part
 
     def carry(self, **values):
         """Let values travel beside the data from here on; `pipe.name` is the present stage's value."""
@@ -129,7 +143,9 @@ class Pipelined(wiring.Component):
     cycle `t` is offered from cycle `t + latency` on. One item a cycle, without bubbles, as long as results are taken.
     `valid` of the output is a function of registers alone; `ready` of an input waits for the other inputs, if any.
 
-    Subclasses describe `datapath`, and `emits` if some items leave no result.
+    Subclasses describe `datapath`, and `emits` if some items leave no result. Those that stand in other units many
+    times say in `key` all that their datapath is built from, and what it is called there in `name`: in Verilog such a
+    datapath is one module.
 
     Parameters
     ----------
@@ -155,6 +171,9 @@ class Pipelined(wiring.Component):
         members = {name: In(stream.Signature(shape)) for name, shape in inputs.items()}
         super().__init__(members | {"o": Out(stream.Signature(output))})
 
+    key = None
+    name = "unit"
+
     def emits(self, *payloads):
         """Whether an item leaves a result, told from its payloads."""
         return 1
@@ -166,11 +185,17 @@ class Pipelined(wiring.Component):
     def inline(self, pipe, *payloads):
         """The result of the datapath as a part of another unit's pipe."""
         self._MustUse__used = True  # so that Amaranth does not warn of a unit that is never elaborated
-        return self.datapath(pipe, *payloads)
+        if self.key is None:
+            return self.datapath(pipe, *payloads)
+        part = Datapath(self)
+        pipe.place(self.name, repeated(pipe.platform, part, key=(type(self), self.key)))
+        for name, payload in zip(self._inputs, payloads, strict=True):
+            pipe.m.d.comb += _assign(getattr(part, name), payload)
+        pipe.wait(pipe.cycles + self.latency - 1)
+        return part.o
 
     def elaborate(self, platform):
         m = Module()
-        self._platform = platform
         inputs = [getattr(self, name) for name in self._inputs]
         payloads = [i.payload for i in inputs]
 
@@ -191,7 +216,7 @@ class Pipelined(wiring.Component):
         for i in inputs:
             m.d.comb += i.ready.eq(has_credit & Cat(other.valid for other in inputs if other is not i).all())
 
-        pipe = Pipe(m, valid=take, emit=emit)
+        pipe = Pipe(m, platform=platform, valid=take, emit=emit)
         result = self.datapath(pipe, *payloads)
         if pipe.cycles + 1 != self.latency:
             raise AssertionError(
@@ -207,3 +232,38 @@ class Pipelined(wiring.Component):
             results.r_en.eq(self.o.ready),
         ]
         return m
+
+
+class Datapath(wiring.Component):
+    """The pipeline of a unit alone, without streams: a payload each cycle, and its result `latency - 1` cycles later.
+
+    Parameters
+    ----------
+    unit : Pipelined
+        With a `key`, and a datapath that asks for no `valid`.
+
+    Members
+    -------
+    as the payloads of the unit's streams, `o` that of its results
+    """
+
+    is_reset_less = True
+
+    def __init__(self, unit):
+        self.unit = unit
+        self.kind = type(unit).__name__
+        payloads = {name: member.signature.members["payload"] for name, member in unit.signature.members.items()}
+        super().__init__({name: (Out if name == "o" else In)(each.shape) for name, each in payloads.items()})
+
+    def elaborate(self, platform):
+        m = Module()
+        payloads = [getattr(self, name) for name in self.signature.members if name != "o"]
+        m.d.comb += self.o.eq(self.unit.datapath(Pipe(m, platform=platform), *payloads))
+        return m
+
+
+def _assign(target, payload):
+    """Statements: the target is the payload, or has its fields."""
+    if isinstance(payload, Value) or not isinstance(target, data.View):
+        return [target.eq(payload)]
+    return [target[name].eq(getattr(payload, name)) for name, _ in target.shape()]

@@ -68,6 +68,12 @@ class FunctionUnit(Pipelined):
         cycles = evaluation_cycles(self.functions)
         super().__init__({"i": data.StructLayout(element)}, FP32.width, cycles=cycles)
 
+    name = "function"
+
+    @property
+    def key(self):
+        return self.functions
+
     def datapath(self, pipe, i):
         code = i.function if len(self.functions) > 1 else None
         return evaluate(pipe, i.x, Choice(self.functions, code))
@@ -78,6 +84,14 @@ class _SingleFunction(Pipelined):
 
     def __init__(self):
         super().__init__({"i": FP32.width}, FP32.width, cycles=evaluation_cycles([self.function]))
+
+    @property
+    def name(self):
+        return self.function
+
+    @property
+    def key(self):
+        return self.function
 
     def datapath(self, pipe, i):
         return evaluate(pipe, i, Choice([self.function]))
