@@ -1,28 +1,19 @@
 """The array with all that feeds it, shared between weights and attention."""
 
-from collections import deque
+from dataclasses import replace
 
 from edgeaccel.golden.array import Array
+from edgeaccel.golden.attention_cycles.chain import CommandChain
+from edgeaccel.golden.attention_cycles.feed import LiveFeed
+from edgeaccel.golden.attention_cycles.passes import Request
 from edgeaccel.golden.cycles.fetcher import TileStreamer
 from edgeaccel.golden.cycles.stores import Queue
-from edgeaccel.golden.feed import Feed, Operator
-from edgeaccel.golden.memory import Command, Streamer
-from edgeaccel.golden.timing import Pattern
+from edgeaccel.golden.feed import Operator
+from edgeaccel.golden.memory import Streamer
 
 __all__ = ["Engine", "OperatorShare", "RequestShare"]
 
-JOBS, OPERATORS, HOP_REQUESTS = 8, 16, 2
-
-
-class _Offers:
-    """Operators as `Feed` takes them: one at a time, when it is there."""
-
-    def __init__(self):
-        self.is_there = False
-        self.taken = []
-
-    def offers(self, cycle):
-        return self.is_there
+JOBS, OPERATORS = 8, 16
 
 
 class OperatorShare:
@@ -36,30 +27,27 @@ class OperatorShare:
     """
 
     def __init__(self, config, attention):
-        self._config, self._attention = config, attention
+        self._attention = attention
         self.turns, self.routes = Queue(JOBS), Queue(OPERATORS)
         self._tags = Queue(OPERATORS)
-        self.feed = Feed(config, [], Pattern())
-        self.feed.source = self._offers = _Offers()
+        self._feed = LiveFeed(config)
         self._is_first = True
 
     def begin(self, cycle):
         self.turns.begin(cycle)
         self.routes.begin(cycle)
         self._tags.begin(cycle)
-        self.feed.begin(cycle)
-        self._feed_is_free = self.feed.held is None
+        self._feed.begin(cycle)
 
     def load(self, cycle, event):
         """A word is loaded into the activation buffer; to come before `step`."""
         if event:
-            self.feed.events.append(cycle)
+            self._feed.event(cycle)
 
     def step(self, cycle, hop):
         """Operators to the feed, its beats into the first hop."""
-        self._offers.is_there = False
         turn = self.turns.head
-        if turn is not None and self.routes.has_room and self._tags.has_room and self._feed_is_free:
+        if turn is not None and self.routes.has_room and self._tags.has_room and self._feed.has_room:
             if isinstance(turn, Operator):
                 self._give(turn, False, False)
                 self.turns.get()
@@ -67,21 +55,19 @@ class OperatorShare:
                 operator, ends = self._attention.operators.get()
                 is_values = operator.wait
                 if self._is_first and turn[0]:
-                    operator = Operator(**{**vars(operator), "wait": True})
+                    operator = replace(operator, wait=True)
                 self._give(operator, True, is_values)
                 self._is_first = ends
                 if ends:
                     self.turns.get()
-        before = len(self.feed.done)
-        beat = self.feed.step(cycle, hop.has_room)
+        beat = self._feed.step(cycle, hop.has_room)
         if beat is not None:
             hop.put(beat)
-        if len(self.feed.done) > before and self._tags.get():
+        if self._feed.is_done and self._tags.get():
             self._attention.read()
 
     def _give(self, operator, is_attention, is_values):
-        self._offers.is_there = True
-        self.feed.operators.append(operator)
+        self._feed.put(operator)
         self.routes.put((is_attention, operator.channel_tiles))
         self._tags.put(is_values)
 
@@ -92,70 +78,46 @@ class RequestShare:
     Members
     -------
     turns : Queue
-        Of a `fetch`'s fields with the `address` that it begins with, or None for those of an attend.
+        Of (address in words, fields of a `fetch`), or "attend" for the requests of one.
     """
 
     def __init__(self, config, attention, streamers):
-        self._config, self._attention = config, attention
-        self._streamers = streamers
+        self._groups, self._attention = config.groups, attention
+        self._chain = CommandChain(config, [streamer.commands for streamer in streamers])
         self.turns = Queue(JOBS)
         self._is_second = False
-        self._hops = [Queue(HOP_REQUESTS) for _ in streamers]
-        self._done = [[False, False] for _ in streamers]
 
     def begin(self, cycle):
         self.turns.begin(cycle)
-        for hop in self._hops:
-            hop.begin(cycle)
+        self._chain.begin(cycle)
 
     def step(self, cycle):
-        self._pass_on()
-        turn, hop = self.turns.head, self._hops[0]
-        if turn is None:
-            return
+        turn, chain = self.turns.head, self._chain
         if turn == "attend":
-            if self._attention.requests.head is not None and hop.has_room:
+            if self._attention.requests.head is not None and chain.has_room:
                 request, ends = self._attention.requests.get()
-                hop.put((request.skip, request.take, request.address, request.words, request.format))
+                chain.put(request)
                 if ends:
                     self.turns.get()
-            return
-        address, f = turn
-        groups = self._config.groups
+        elif turn is not None:
+            self._fetch(*turn)
+        chain.step(cycle)
+
+    def _fetch(self, address, f):
+        """One request for the ports that have a tile more, one for the others."""
+        groups, chain = self._groups, self._chain
         has_long = f["long"] != 0 and not self._is_second
         has_short = f["words"] != 0 and f["long"] != groups
         if has_long or has_short:
-            if not hop.has_room:
+            if not chain.has_room:
                 return
-            if has_long:
-                hop.put((0, f["long"], address, f["long_words"], f["format"]))
-            else:
-                hop.put((f["long"], groups - f["long"], address, f["words"], f["format"]))
+            skip, take, words = (
+                (0, f["long"], f["long_words"]) if has_long else (f["long"], groups - f["long"], f["words"])
+            )
+            chain.put(Request(address=address, words=words, format=f["format"], skip=skip, take=take))
         self._is_second = has_long and has_short
         if not self._is_second:
             self.turns.get()
-
-    def _pass_on(self):
-        size = self._config.word_bytes
-        for n, hop in enumerate(self._hops):
-            if hop.head is None:
-                continue
-            skip, take, address, words, format = hop.head
-            done = self._done[n]
-            here, goes_on = skip == 0, skip > 0 or take > 1
-            commands = self._streamers[n].commands
-            if here and not done[0] and commands.has_room:
-                commands.put(Command(address=address * size, words=words, format=format))
-                done[0] = True
-            if goes_on and not done[1]:
-                behind = self._hops[n + 1] if n + 1 < len(self._hops) else None
-                if behind is None or behind.has_room:
-                    done[1] = True
-                    if behind is not None:
-                        behind.put((max(skip - 1, 0), take - here, address, words, format))
-            if (done[0] or not here) and (done[1] or not goes_on):
-                hop.get()
-                self._done[n] = [False, False]
 
 
 class Engine:
@@ -173,7 +135,7 @@ class Engine:
     -------
     operators : OperatorShare
     requests : RequestShare
-    words : list of deque
+    words : list of lists
         Cycles in which each group took a word.
     """
 
@@ -186,7 +148,7 @@ class Engine:
         self.requests = RequestShare(config, attention, self._streamers)
         self._beat = 0
         self._beats_of_tile = config.tile_channels // config.vector_lanes
-        self.words = [deque() for _ in memories]
+        self.words = [[] for _ in memories]
 
     def begin(self, cycle):
         self._array.begin(cycle)

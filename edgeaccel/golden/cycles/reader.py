@@ -25,7 +25,7 @@ class BlockReader:
         self._ahead = self._held = None  # rows in the packer
         self._wide = None  # a larger beat that is complete
         self._part = 0  # of a larger or of smaller beats
-        self._narrows = reader.beat_bytes // reader.stream_bytes
+        self._is_wider = reader.ratio > 1
         self._is_taken = False
         self.head = None
 
@@ -52,7 +52,7 @@ class BlockReader:
         if held is not None and (held[1] or held[0] or ahead is not None):
             last = held[1] or (not held[0] and ahead[2])
             self._packed = last, held[3] if last else self._reader.beat_bytes
-        if self._reader.ratio > 1:
+        if self._is_wider:
             self.head = self._wide
         elif self._packed is None:
             self.head = None
@@ -67,7 +67,7 @@ class BlockReader:
 
     def step(self, cycle):
         self._fetcher.step(cycle)
-        if self._reader.ratio > 1:
+        if self._is_wider:
             leaves = self._widen()
         else:
             leaves = self._is_taken and self._is_final

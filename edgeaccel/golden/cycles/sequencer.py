@@ -43,12 +43,16 @@ class Sequencer:
         self.next_pc = self.pc = 0
         self.batches, self.issues = [], []
         self.done = False
-        self._state = self._check
+        self._state, self._name = self._check, None
         self._waited = self._row = 0
         self._loading = None
 
     def step(self, cycle):
         self._state(cycle)
+
+    def where(self):
+        """The instruction at hand, for people."""
+        return f"instruction {self.pc} ({self._name}), layer {self.layer}, position {self.position}"
 
     def _go(self, state):
         self._state = state
