@@ -17,11 +17,13 @@ examples:
   python -m edgeaccel.run --model stories260K.bin --tokenizer tok512.bin --preset tiny --prompt "One day" --check
   python -m edgeaccel.run --image story.image --temperature 0.8 --top-p 0.9 --seed 1 --prompt "Tom" --json run.json
   python -m edgeaccel.run --image story.image --prompt "Tom" --tokens 3 --trace timeline.json --vcd wave.vcd
+  python -m edgeaccel.run --image story.image --engine board --device /dev/xdma0
 
 exit status: 0 if all went well; 1 if RTL and golden machine differ, or the machine stopped with an error; 2 for bad
-input; 3 if a tool is missing.
+input, or a board that cannot be used; 3 if a tool is missing.
 """
 PROGRESS_SECONDS = 5
+CYCLES = {"rtl": "simulated", "golden": "predicted", "board": "measured"}  # what they are, by engine
 
 
 def main(arguments=None):
@@ -61,7 +63,10 @@ def _parser():
     model.add_argument("--weights", metavar="F", default="int8", help="with --model: format (int8 by default)")
     model.add_argument("--cache", metavar="F", default="int16", help="with --model: of the cache (int16 by default)")
     model.add_argument("--positions", metavar="N", type=int, help="with --model: the longest context")
-    parser.add_argument("--engine", choices=("rtl", "golden"), default="rtl", help="what computes (rtl by default)")
+    parser.add_argument("--engine", choices=tuple(CYCLES), default="rtl", help="what computes (rtl by default)")
+    parser.add_argument(
+        "--device", metavar="PATH", help="with --engine board: which, by its driver's name (/dev/xdma0 by default)"
+    )
     parser.add_argument("--memory", choices=("ideal", "hbm2", "ddr4"), default="hbm2", help="timing behind RTL's ports")
     text = parser.add_argument_group("text")
     text.add_argument("--prompt", metavar="TEXT", default="Once upon a time", help="how the text begins")
@@ -88,6 +93,8 @@ def _check_options(options):
         for name in ("check", "trace", "vcd"):
             if getattr(options, name):
                 raise ValueError(f"--{name} needs --engine rtl")
+    if options.device and options.engine != "board":
+        raise ValueError("--device needs --engine board")
     if options.tokens < 1:
         raise ValueError(f"--tokens must be at least 1, not {options.tokens}")
     if options.vcd_from < 0 or options.vcd_cycles < 1:
@@ -95,10 +102,8 @@ def _check_options(options):
 
 
 def _run(options):
-    from edgeaccel.runtime import DeviceError, Sampler, generate
-    from edgeaccel.runtime.check import CheckedDevice, Difference
+    from edgeaccel.runtime import Sampler
     from edgeaccel.runtime.generate import check_prompt
-    from edgeaccel.sim.bench import StreamError
 
     sampler = None
     if options.temperature or options.top_k or options.top_p != 1:
@@ -106,6 +111,19 @@ def _run(options):
     image, tokenizer = _image(options)
     prompt = check_prompt(image, tokenizer.encode(options.prompt, bos=True))
     device = _device(options, image)
+    try:
+        return _tell(options, device, image, tokenizer, prompt, sampler)
+    finally:
+        if hasattr(device, "close"):
+            device.close()
+
+
+def _tell(options, device, image, tokenizer, prompt, sampler):
+    """Let a device go on with a prompt; the exit status."""
+    from edgeaccel.runtime import DeviceError, generate
+    from edgeaccel.runtime.check import CheckedDevice, Difference
+    from edgeaccel.sim.bench import StreamError
+
     _say("loading the image")
     device.load(image)
     run = _Session(options, device, tokenizer, prompt)
@@ -176,6 +194,10 @@ def _device(options, image):
 
     if options.engine == "golden":
         return GoldenDevice(image.machine)
+    if options.engine == "board":
+        from edgeaccel.runtime.board import Board
+
+        return Board(image.machine, options.device or "/dev/xdma0", progress=_Loading())
     from edgeaccel.runtime.check import CheckedDevice
     from edgeaccel.runtime.rtl import RtlDevice
 
@@ -279,7 +301,7 @@ class _Session:
         figures = {
             "cycles": cycles,
             "cycles_per_token": None,
-            "cycles_are": "predicted" if self.rtl is None else "simulated",
+            "cycles_are": CYCLES[self.options.engine],
         }
         if self.rtl is not None:
             figures |= {"memory": self.options.memory, "cycles_per_second": cycles / seconds}
@@ -310,6 +332,18 @@ class _Session:
         if record["identical"]:
             parts.append(f"identical to the golden machine after each of {record['compared_tokens']} tokens")
         return "; ".join(parts)
+
+
+class _Loading:
+    """Says now and then how much of an image is loaded."""
+
+    def __init__(self):
+        self._said = time.perf_counter()
+
+    def __call__(self, done, total):
+        if time.perf_counter() - self._said > PROGRESS_SECONDS:
+            self._said = time.perf_counter()
+            _say(f"{done / 1e6:.0f} of {total / 1e6:.0f} MB")
 
 
 def _preset(built):

@@ -48,6 +48,9 @@ class RtlDevice(RegisterHost):
         For channels of masters (`m_axi_0_r`), when they may transfer.
     data_bytes : int
         Memory behind the ports'.
+    content : uint8 array, optional
+        All memory, by global address, in place of one that is all zeros: of a file that others see too, for example.
+        Then `load` changes only what the image fills.
     watch : bool
         Whether changes of all plain outputs are kept, for `write_timeline`.
     vcd : bool
@@ -78,6 +81,7 @@ class RtlDevice(RegisterHost):
         errors=None,
         stalls=None,
         data_bytes=_DATA_BYTES,
+        content=None,
         watch=False,
         vcd=False,
         optimise="-O1",
@@ -94,10 +98,11 @@ class RtlDevice(RegisterHost):
         self.registers = getattr(component, "map", None) or register_map(machine)
         self.max_cycles, self.hang_cycles = max_cycles, hang_cycles
         self._bits = getattr(component, "bit_names", {})
-        self._map = mmap.mmap(
-            -1, machine.data_base + data_bytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _NO_RESERVE
-        )
-        self.memory = np.frombuffer(self._map, np.uint8)
+        self._map = None
+        if content is None:
+            flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _NO_RESERVE
+            content = self._map = mmap.mmap(-1, machine.data_base + data_bytes, flags=flags)
+        self.memory = np.frombuffer(content, np.uint8)
         domains = getattr(component, "domains", ("sync",))
         mhz = {"sync": machine.config.core_mhz, "port": machine.config.port_mhz}
         signatures = masters(component)
@@ -139,7 +144,8 @@ class RtlDevice(RegisterHost):
     def load(self, image):
         if image.machine != self.machine:
             raise ValueError("the image is for another machine; compile the model for this one")
-        self._map.madvise(mmap.MADV_DONTNEED)  # all zeros again
+        if self._map is not None:
+            self._map.madvise(mmap.MADV_DONTNEED)  # all zeros again
         self._image = image
         for address, data in image.pieces():
             self.write(address, data)

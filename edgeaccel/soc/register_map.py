@@ -13,6 +13,7 @@ from edgeaccel.formats import FORMATS
 __all__ = [
     "COUNTERS_OFFSET",
     "MAGIC",
+    "PARTS",
     "REGISTER_BYTES",
     "STATES",
     "UNITS",
@@ -20,6 +21,7 @@ __all__ = [
     "Bits",
     "Register",
     "RegisterMap",
+    "counter_names",
     "machine_words",
     "register_map",
 ]
@@ -32,6 +34,7 @@ PAGE_BYTES = 0x1000
 
 STATES = ("idle", "loading", "running", "end_of_text", "limit", "end", "error", "stopped")
 UNITS = ("none", "sequencer", "program", "port", "feed", "attention", "cache", "parameters", "logits")
+PARTS = ("attention", "vectors", "parameters", "cache", "logits")  # as the bits of `edgeaccel.soc.core.Core.units`
 
 
 @dataclass(frozen=True)
@@ -163,6 +166,11 @@ def machine_words(machine):
         "instructions": (machine.instructions, "of the longest program"),
         "port_bits": (machine.port_bytes.bit_length() - 1, "logarithm of the bytes of a port's memory"),
     }
+
+
+def counter_names(machine):
+    """Names of the performance counters of a whole machine, `edgeaccel.soc.soc.SoC`."""
+    return (*(f"{name}{n}" for name in ("words", "starved") for n in range(machine.config.groups)), *PARTS)
 
 
 def register_map(machine, counters=()):

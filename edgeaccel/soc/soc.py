@@ -5,14 +5,13 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import Out
 
 from edgeaccel.soc.processor import Processor
-from edgeaccel.soc.register_map import register_map
+from edgeaccel.soc.register_map import PARTS, counter_names, register_map
 from edgeaccel.soc.registers import Registers
 
 __all__ = ["SoC"]
 
 _MASTERS = ("m_axi_scales", "m_axi_cache", "m_axi_data", "m_axi_program")
 _HELD = ("start", "stop", "clear", "program_address", "program_bytes", "position", "prompt", "limit")
-UNITS = ("attention", "vectors", "parameters", "cache", "logits")  # as the bits of `Core.units`
 _SHOWN = ("state", "busy", "done", "at_position", "rows", "layer", "pc", "error")
 
 
@@ -43,12 +42,12 @@ class SoC(wiring.Component):
     def __init__(self, machine):
         self.machine = machine
         groups = range(machine.config.groups)
-        counters = (*(f"{name}{n}" for name in ("words", "starved") for n in groups), *UNITS)
+        counters = counter_names(machine)
         self.processor = Processor(machine)
         self.registers = Registers(machine, counters)
         self.map = register_map(machine, counters)
         self.domains = self.processor.domains
-        self.bit_names = {"activity": ("array", *UNITS, "running", *(f"words {n}" for n in groups))}
+        self.bit_names = {"activity": ("array", *PARTS, "running", *(f"words {n}" for n in groups))}
         members = self.processor.signature.members
         super().__init__(
             {
