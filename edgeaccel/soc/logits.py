@@ -48,7 +48,7 @@ def logits_beat(machine):
 class Logits(wiring.Component):
     """Writes logits to memory and finds the first of the largest: `edgeaccel.golden.vector.maximum` of all.
 
-    A beat a cycle, as long as the memory takes them.
+    A beat a cycle, as long as the memory takes them, and a cycle more for each vector, whose command it is.
 
     Parameters
     ----------
@@ -60,7 +60,7 @@ class Logits(wiring.Component):
     i : stream of `logits_beat`
     o : stream of {token}
     idle : out
-        All that came is in memory.
+        All that came is in memory, and nothing is offered.
     clear : in
         As that of `BlockWriter`.
     error : BlockError
@@ -128,7 +128,8 @@ class Logits(wiring.Component):
             m.d.sync += is_asked.eq(1)
         n_under_way = Signal(range(1024))
         starts = Signal()
-        m.d.comb += [starts.eq(goes & is_first), self.idle.eq(n_under_way == 0)]
+        # What is offered may be all of a vector, whose instruction counts as done with it.
+        m.d.comb += [starts.eq(goes & is_first), self.idle.eq((n_under_way == 0) & ~i.valid)]
         m.d.sync += n_under_way.eq(n_under_way + starts - writer.done)
         with m.If(goes):
             m.d.sync += is_first.eq(i.p.last)
