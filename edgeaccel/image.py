@@ -19,6 +19,7 @@ import numpy as np
 
 from edgeaccel import isa
 from edgeaccel.config import Config
+from edgeaccel.image_check import check_manifest, check_program, check_segments
 from edgeaccel.machine import Machine
 
 __all__ = ["Image", "ImageError", "Lazy", "instruction_set", "machine_fields", "machine_from"]
@@ -142,7 +143,8 @@ class Image:
         ------
         ImageError
             A file that is no image, is cut or damaged, is of another version of the format or of the instruction set,
-            or is for another machine.
+            or is for another machine; one that is whole, but whose segments or program do not keep to the machine's
+            memory, `edgeaccel.image_check`.
         OSError
             If it cannot be read.
         """
@@ -190,13 +192,17 @@ class Image:
             raise ImageError(f"{path}: a program of {len(program)} bytes cannot run; {_ANEW}")
         if not isinstance(header["manifest"], dict):
             raise ImageError(f"{path}: its manifest must be an object; {_ANEW}")
-        return cls(
-            machine=own,
-            program=program,
-            program_address=int(header["program_address"]),
-            segments=segments,
-            manifest=header["manifest"],
-        )
+        address, manifest = int(header["program_address"]), header["manifest"]
+        try:
+            check_segments(own, segments)
+            check_program(own, program, address, segments)
+        except ValueError as error:
+            raise ImageError(f"{path}: {error}; {_ANEW}") from None
+        try:
+            check_manifest(own, manifest, program)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ImageError(f"{path}: its manifest makes no sense ({error!r}); {_ANEW}") from None
+        return cls(machine=own, program=program, program_address=address, segments=segments, manifest=manifest)
 
 
 _ANEW = "compile it anew with python -m edgeaccel.compile"

@@ -5,7 +5,9 @@ from dataclasses import dataclass, replace
 from edgeaccel.cache import MAX_HEAD_DIM
 from edgeaccel.config import PRESETS, Config
 
-__all__ = ["MACHINES", "Machine", "machine"]
+__all__ = ["DATA_BYTES", "MACHINES", "Machine", "machine"]
+
+DATA_BYTES = 1 << 34  # of the memory behind the ports'; in a simulation only what is touched takes room
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,6 +3,7 @@
 import numpy as np
 
 from edgeaccel.golden.machine.error import Fault
+from edgeaccel.machine import DATA_BYTES
 
 __all__ = ["Memory"]
 
@@ -20,7 +21,7 @@ class Memory:
         Of the memory behind the ports'.
     """
 
-    def __init__(self, machine, data_bytes=1 << 34):
+    def __init__(self, machine, data_bytes=DATA_BYTES):
         self.machine = machine
         self.n_bytes = machine.data_base + data_bytes
         self._chunks = {}  # those that were written
