@@ -1,7 +1,8 @@
 """Cycle model of attention: when a command is through, from its shape and the memory."""
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cache
 from math import ceil, log2
 
 from edgeaccel.golden.function import latency as function_latency
@@ -55,32 +56,35 @@ def predict(config, layout, command, memory):
     """
     lanes, tile = config.vector_lanes, config.tile_channels
     n_pages = -(-(command.count + config.rows) // layout.page_positions)
-    every = list(units(config, layout, command, range(n_pages)))
+    # Chunks are the same for every head and batch of queries.
+    chunks = list(units(config, layout, replace(command, n_heads=1, batches=1), range(n_pages)))
     words, sent, given = Counter(), 0, 0
-    for unit in every:
-        n_keys = -(-unit.positions // tile)
-        for n in range(n_keys):
-            words[layout.key_tile(unit.head, unit.page_chunk, n)[0]] += layout.k_words
-        for n in range(layout.value_tiles):
-            words[layout.value_tile(unit.head, unit.page_chunk, n)[0]] += layout.v_words
-        sent += -(-n_keys // layout.of_set) * -(-layout.head_dim // lanes)
-        sent += -(-layout.value_tiles // layout.value_spread) * (config.block // lanes)
-        given += (n_keys + layout.value_tiles) * tile // lanes
+    of_set, value_tiles, spread = layout.of_set, layout.value_tiles, layout.value_spread
+    for chunk in chunks:
+        n_keys = -(-chunk.positions // tile)
+        for head in range(command.first_head, command.first_head + command.n_heads):
+            for group, count in _unit_words(layout, head, chunk.page_chunk, n_keys):
+                words[group] += count * command.batches
+        n_units = command.n_heads * command.batches
+        sent += n_units * -(-n_keys // of_set) * -(-layout.head_dim // lanes)
+        sent += n_units * -(-value_tiles // spread) * (config.block // lanes)
+        given += n_units * (n_keys + value_tiles) * tile // lanes
+    n_units = command.n_heads * command.batches * len(chunks)
     # Words a core cycle: of the memory, at most one.
     rate = min(1.0, config.port_data_width * config.port_mhz * memory.share / (config.word_bits * config.core_mhz))
     port_cycles, chain_cycles = max(words.values()) / rate, max(sent, given)
 
     port_ratio = config.core_mhz / config.port_mhz
     # The first unit of the last set is given behind those of the others, and its requests hop to its groups.
-    start = FIRST_READ + UNIT_CYCLES * (min(len(every), layout.sets) - 1) + config.groups - layout.of_set
+    start = FIRST_READ + UNIT_CYCLES * (min(n_units, layout.sets) - 1) + config.groups - layout.of_set
     start += memory.latency * port_ratio + WORD_CYCLES
     start += CROSSING_CYCLES if config.port_mhz != config.core_mhz else 0
     group = group_latency(config.lanes, config.formats) + scaled_accumulator_latency()
-    last = min(len(every), layout.sets)  # units of a round
+    last = min(n_units, layout.sets)  # units of a round
     # The first units have nothing to hide the way through the weights behind.
     softmax = log2(lanes) + 41 + config.block // lanes + function_latency({"exp2"})
-    first_round = group + last * -(-min(config.block, every[0].positions) // lanes) + softmax
-    between = max(0, first_round - (len(every) - 1) // layout.sets * max(layout.k_words, layout.v_words))
+    first_round = group + last * -(-min(config.block, chunks[0].positions) // lanes) + softmax
+    between = max(0, first_round - (n_units - 1) // layout.sets * max(layout.k_words, layout.v_words))
     # The last passes of values end in all sets together, and their vectors drain one after the other, unless they began
     # as their weights came.
     end = group + (1 if between else last) * layout.value_tiles * tile // lanes + SUM_CYCLES
@@ -92,3 +96,14 @@ def predict(config, layout, command, memory):
         chain_cycles=chain_cycles,
         beats=beats,
     )
+
+
+@cache
+def _unit_words(layout, head, page_chunk, n_keys):
+    """(group, words) of the tiles of a unit with so many tiles of keys."""
+    words = Counter()
+    for n in range(n_keys):
+        words[layout.key_tile(head, page_chunk, n)[0]] += layout.k_words
+    for n in range(layout.value_tiles):
+        words[layout.value_tile(head, page_chunk, n)[0]] += layout.v_words
+    return tuple(words.items())

@@ -3,7 +3,7 @@
 Each unit is a time at which it is free, each event a time at which it comes; instructions are worked through in order.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from math import ceil
 
@@ -11,12 +11,13 @@ from edgeaccel.cache import CacheLayout
 from edgeaccel.golden import append as golden_append
 from edgeaccel.golden import function, norm, rotary
 from edgeaccel.golden.feed import Operator
+from edgeaccel.golden.memory import Streamer
 from edgeaccel.golden.quantise import applier_latency, scale_latency
 from edgeaccel.golden.units import Attend
 from edgeaccel.perf import attention, matrix
 from edgeaccel.perf.matrix import PortMemory
 
-__all__ = ["TokenPrediction", "predict", "walk"]
+__all__ = ["Span", "TokenPrediction", "predict", "walk"]
 
 # Cycles of the sequencer, `edgeaccel.soc.sequencer.Sequencer`.
 INSTRUCTION_CYCLES, SKIPPED_CYCLES, JUMP_CYCLES = 3, 2, 1
@@ -25,6 +26,7 @@ ROW_CYCLES, ROWS_CYCLES = 6, 2  # of a read for each row
 NEXT_CYCLES, BATCH_CYCLES = 4, 3
 SYNC_CYCLES = 3
 VECTORS_AHEAD = 4  # that wait for their results
+BUFFER_WORDS = Streamer().buffer_words
 
 # Cycles of the ways between units.
 REQUEST_CYCLES = 8  # from a fetch to its first address
@@ -41,6 +43,30 @@ LOGITS_CYCLES = 16  # from the last logits to the token
 
 
 @dataclass(frozen=True, kw_only=True)
+class Span:
+    """What the array does for an instruction; each begins where the one before ends.
+
+    Attributes
+    ----------
+    number : int
+        Of the instruction, a multiply or an attend.
+    layer : int
+    begin, first, end : float
+        Cycles: when the array was done with what came before, when it takes the first word of this, and when it is
+        done with it. Until `first` it waits.
+    words : int
+        Of all ports together.
+    """
+
+    number: int
+    layer: int
+    begin: float
+    first: float
+    end: float
+    words: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class TokenPrediction:
     """Core cycles of a batch.
 
@@ -52,15 +78,18 @@ class TokenPrediction:
         Of tiles, all ports together.
     beat_share : float
         Of what all ports could give in those cycles, at the rate of their memory.
+    spans : tuple of Span
+        What the array does, in order. From the end of the last on, the batch's vectors and its token are waited for.
     """
 
     cycles: int
     beats: int
     beat_share: float
+    spans: tuple = field(default=(), repr=False)
 
 
 def walk(program, *, rows, last):
-    """The instructions that a batch executes: (name, fields, layer, skipped ones before it), `next` or `end` last.
+    """The instructions that a batch executes: (name, fields, layer, skipped ones before it, number), the last `next`.
 
     Parameters
     ----------
@@ -75,11 +104,11 @@ def walk(program, *, rows, last):
         name, when, fields = program[number]
         followed = layer + 1 < layers or last
         runs = {"single": rows == 1, "several": rows > 1, "last": last, "followed": followed}
-        number += 1
+        at, number = number, number + 1
         if not (runs | {"always": True, "unfollowed": not followed})[when]:
             skipped += 1
             continue
-        yield name, fields, layer, skipped
+        yield name, fields, layer, skipped, at
         skipped = 0
         if name in ("next", "end"):
             return
@@ -96,7 +125,7 @@ def _first_of_batch(program):
     return next((fields["target"] for name, _, fields in program if name == "next"), 0)
 
 
-def predict(machine, program, memory, *, position, rows=1, last=True):
+def predict(machine, program, memory, *, position, rows=1, last=True, cache_memory=None):
     """Cycles of a batch.
 
     Parameters
@@ -109,29 +138,33 @@ def predict(machine, program, memory, *, position, rows=1, last=True):
         Of the batch.
     last : bool
         Whether a token comes behind it.
+    cache_memory : PortMemory, optional
+        Of each port while it reads keys and values, whose tiles lie further apart than those of a matrix; `memory` by
+        default.
 
     Returns
     -------
     TokenPrediction
     """
     view = next((fields for name, _, fields in program if name == "cache"), None)
-    timeline = _Timeline(machine, view, memory, position, rows)
-    for name, fields, layer, skipped in walk(program, rows=rows, last=last):
+    timeline = _Timeline(machine, view, memory, cache_memory or memory, position, rows)
+    for name, fields, layer, skipped, number in walk(program, rows=rows, last=last):
         timeline.issue(name, skipped)
+        timeline.place = number, layer
         getattr(timeline, f"do_{name}", timeline.do_nothing)(fields, layer)
     cycles = ceil(timeline.now)
     beats = timeline.words * machine.config.word_bits // machine.config.port_data_width
     port_cycles = cycles * machine.config.port_mhz / machine.config.core_mhz
     share = beats / (port_cycles * machine.config.groups * memory.share)
-    return TokenPrediction(cycles=cycles, beats=beats, beat_share=share)
+    return TokenPrediction(cycles=cycles, beats=beats, beat_share=share, spans=tuple(timeline.spans))
 
 
 class _Timeline:
     """Times of all units while the instructions of a batch are worked through."""
 
-    def __init__(self, machine, view, memory, position, rows):
+    def __init__(self, machine, view, memory, cache_memory, position, rows):
         config = machine.config
-        self.machine, self.config, self.memory = machine, config, memory
+        self.machine, self.config, self.cache_memory = machine, config, cache_memory
         self.position, self.rows = position, rows
         self.layout = None
         if view is not None:
@@ -143,11 +176,13 @@ class _Timeline:
         self.now = 0.0  # of the sequencer
         self.fetches = []  # when the last word of each matrix that was asked for may come
         self.port_free = self.array_free = self.vector_free = self.reader_free = self.writer_free = 0.0
-        self.results, self.vector_ends = [], []
+        self.results = []  # of each operator: when its last tile leaves the array, time between tiles, tiles left
+        self.vector_ends = []
         self.loads, self.appends, self.statistics = [], [], []
         self.reads, self.gains, self.heads = [], [0.0], []
         self.factors = self.token = 0.0
         self.words = 0
+        self.place, self.spans = (0, 0), []
         stages = 12 + rotary.LATENCY + function.latency(machine.functions) + 12  # `golden.epilogue.steps_net`
         self.path_cycles = ENTRY_CYCLES + stages + EXIT_CYCLES
 
@@ -176,24 +211,48 @@ class _Timeline:
         self.now = max([self.now, *self.reads, *self.vector_ends]) + SYNC_CYCLES
         self.reads = []
 
+    def take(self, first, end, words):
+        """The array takes words of an instruction."""
+        number, layer = self.place
+        begin = self.spans[-1].end if self.spans else 0.0
+        first = max(begin, first)
+        self.spans.append(Span(number=number, layer=layer, begin=begin, first=first, end=max(first, end), words=words))
+        self.words += words
+
+    def take_results(self, n_tiles):
+        """When the first and the last of the next tiles of results leave the array."""
+        first = None
+        while n_tiles:
+            end, step, left = self.results.pop(0)
+            if first is None:
+                first = end - (left - 1) * step
+            n_taken = min(n_tiles, left)
+            last = end - (left - n_taken) * step
+            if n_taken < left:
+                self.results.insert(0, (end, step, left - n_taken))
+            n_tiles -= n_taken
+        return first, last
+
     def do_fetch(self, f, layer):
         words = max(f["words"], f["long_words"] if f["long"] else 0)
-        self.words += f["long"] * f["long_words"] + (self.config.groups - f["long"]) * f["words"]
-        begin = max(self.now + REQUEST_CYCLES + self.latency, self.port_free)
-        self.port_free = begin + words / self.rate
-        self.fetches.append(self.port_free)
+        of_all = f["long"] * f["long_words"] + (self.config.groups - f["long"]) * f["words"]
+        self.fetches.append((self.now + REQUEST_CYCLES + self.latency, words, of_all))
 
     def do_multiply(self, f, layer):
         start = self.now + OPERATOR_CYCLES
         if f["wait"]:
             start = max(start, self.loads.pop(0))
         shape = _shape(self.config, f["format"], f["inputs"], f["channel_tiles"])
+        asked, words, of_all = self.fetches.pop(0)
         first = max(start + shape.first_word, self.array_free)
-        last = max(first + shape.last_word - shape.first_word, self.fetches.pop(0))
+        # Until the array begins, ports run ahead of it by what their buffers hold.
+        fetched = max(max(asked, self.port_free) + words / self.rate, first + (words - BUFFER_WORDS) / self.rate)
+        self.port_free = fetched
+        last = max(first + shape.last_word - shape.first_word, fetched)
         self.array_free = last + 1
+        self.take(first, self.array_free, of_all)
         n_tiles, through = f["channel_tiles"], shape.last_result - shape.last_word
-        step = (last - first) / n_tiles
-        self.results += [last + through - (n_tiles - 1 - n) * step for n in range(n_tiles)]
+        self.results.append((last + through, (last - first) / n_tiles, n_tiles))
 
     def do_vector(self, f, layer):
         config = self.config
@@ -204,9 +263,7 @@ class _Timeline:
         end = begin + beats
         if not f["zeros"]:
             n_tiles = f["vectors"] * -(-f["channels"] // config.tile_channels)
-            end = max(end, self.results[n_tiles - 1])
-            begin = max(begin, self.results[0])
-            del self.results[:n_tiles]
+            begin, end = (max(*times) for times in zip((begin, end), self.take_results(n_tiles), strict=True))
         if f["take"]:
             self.factors = self.statistics.pop(0) + STEP_CYCLES
             end = max(end, self.factors + beats)
@@ -225,7 +282,7 @@ class _Timeline:
 
     def do_append(self, f, layer):
         layout, config = self.layout, self.config
-        steps = _steps(config, layout, bool(f["values"]), self.position, self.rows)
+        steps = _steps(config, layout, bool(f["values"]), self.position % config.block, self.rows)
         begin = self.heads.pop(0) + CACHE_CYCLES + scale_latency(config.vector_lanes) + applier_latency()
         self.writer_free = max(begin, self.writer_free) + steps
         if f["event"]:
@@ -250,11 +307,11 @@ class _Timeline:
             rows=min(ratio, config.rows) if f["spread"] else self.rows,
             window=f["window"],
         )
-        cycles = _attend(config, self.layout, command, self.memory)
+        cycles = _attend(config, self.layout, command, self.cache_memory)
         end = start + cycles.last_result
-        self.words += cycles.beats * config.port_data_width // config.word_bits
         self.port_free = max(self.port_free, start + attention.FIRST_READ + self.latency + cycles.port_cycles)
         self.array_free = end
+        self.take(start + ahead, end, cycles.beats * config.port_data_width // config.word_bits)
         if f["event"]:
             self.loads.append(end + OUTPUT_CYCLES + -(-self.layout.head_dim // config.vector_lanes))
 
@@ -281,7 +338,8 @@ def _attend_of(config, layout, command, memory):
     return attention.predict(config, layout, Attend(**dict(command)), memory)
 
 
-def _steps(config, layout, is_values, position, rows):
+@cache
+def _steps(config, layout, is_values, place, rows):
     """Cycles of the cache writer for a layer's keys, or values."""
     command = golden_append.Append(
         kind="v" if is_values else "k",
@@ -290,7 +348,7 @@ def _steps(config, layout, is_values, position, rows):
         heads=layout.heads,
         inputs=layout.head_dim,
         unit=0,
-        place=position % config.block,
+        place=place,
         page=0,
         scales=0,
     )
