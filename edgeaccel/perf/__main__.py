@@ -46,7 +46,7 @@ def main(arguments=None):
 def _parser():
     parser = argparse.ArgumentParser(
         prog="python -m edgeaccel.perf",
-        description="Tokens a second of a model on a machine, by the cycle model: decoding, prompts, by operator and layer.",
+        description="Tokens a second of a model on a machine, by the cycle model: decoding, prompts, operators.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

@@ -223,7 +223,7 @@ class Performance:
             return 2 * heads * self.shape.head_dim * seen
         part = "" if name == "classifier" else ("feed_forward." if name in ("up", "gate", "down") else "attention.")
         channels, inputs = self._tensors[name if not part else f"layers.{span.layer}.{part}{name}"]
-        return rows * channels * inputs
+        return channels * inputs * (rows if part else 1)  # of the logits only the last row's are wanted
 
 
 def batches(rows, tokens, position=0):

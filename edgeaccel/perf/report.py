@@ -106,10 +106,8 @@ class Report:
         made = []
 
         def record(name, value, unit, note="cycle model"):
-            source = f"{self.command}: {note}"
-            made.append(
-                Record(f"perf.{self.name.lower()}.{self.preset}.{name}", float(value), unit, "estimated", source)
-            )
+            name = f"perf.{self.name.lower()}.{self.preset}.{name}"
+            made.append(Record(name, float(value), unit, "estimated", f"{self.command}: {note}"))
 
         tokens = {"decode": "tok_s", "prefill": "prefill_tok_s", "text": "text_tok_s"}
         for name, run in self.runs.items():
