@@ -13,6 +13,7 @@ from edgeaccel.checkpoint.model import CheckpointError
 __all__ = ["Tokenizer", "find", "load", "restore"]
 
 BOS, EOS = 1, 2
+NAMES = ("tokenizer.json", "tokenizer.model")  # in a folder of Hugging Face
 BYTE = re.compile(rb"<0x([0-9A-F]{2})>")
 
 
@@ -149,7 +150,8 @@ def find(path, model, vocab_size):
     Parameters
     ----------
     path : path, optional
-        A file of llama2.c, a tokenizer.json of Hugging Face or the folder that it is in, or a .gguf file.
+        A file of llama2.c, a tokenizer.json or tokenizer.model of Hugging Face or the folder that one is in, or a .gguf
+        file. A folder's tokenizer.json is taken before its tokenizer.model.
     model : path
         As `edgeaccel.checkpoint.load` takes it.
     vocab_size : int
@@ -162,14 +164,20 @@ def find(path, model, vocab_size):
     """
     model, is_named = Path(model), path is not None
     if not is_named:
-        if not (model / "tokenizer.json").is_file() and model.suffix != ".gguf":
+        if not any((model / name).is_file() for name in NAMES) and model.suffix != ".gguf":
             return None
         path = model
     path = Path(path)
-    if path.is_dir() or path.suffix == ".json":
+    if path.is_dir():
+        path = next((path / name for name in NAMES if (path / name).is_file()), path / NAMES[0])
+    if path.suffix == ".json":
         from edgeaccel.checkpoint import tokenizer_huggingface
 
-        return tokenizer_huggingface.load(path / "tokenizer.json" if path.is_dir() else path, vocab_size)
+        return tokenizer_huggingface.load(path, vocab_size)
+    if path.suffix == ".model":
+        from edgeaccel.checkpoint import tokenizer_sentencepiece
+
+        return tokenizer_sentencepiece.load(path, vocab_size)
     if path.suffix == ".gguf":
         from edgeaccel.checkpoint import tokenizer_gguf
 
@@ -193,8 +201,12 @@ def restore(fields):
             from edgeaccel.checkpoint import tokenizer_huggingface
 
             return tokenizer_huggingface.restore(fields)
+        if fields["kind"] == "sentencepiece":
+            from edgeaccel.checkpoint import tokenizer_sentencepiece
+
+            return tokenizer_sentencepiece.restore(fields)
         if fields["kind"] != "llama2c":
-            raise ValueError(f"kind must be llama2c or huggingface, not {fields['kind']!r}")
+            raise ValueError(f"kind must be llama2c, huggingface or sentencepiece, not {fields['kind']!r}")
         pieces = [piece.encode("latin-1") for piece in fields["pieces"]]
         scores = [float(score) for score in fields["scores"]]
         if len(pieces) != len(scores):
