@@ -44,10 +44,12 @@ class FaultyStandIn(StandIn):
         return lambda offset: changed[offset]() if offset in changed else read(offset)
 
     def raise_event(self):
-        if self.fault != "silent":
+        if self.fault == "silent" or (self.fault == "twice" and self.position):
+            return
+        super().raise_event()
+        if self.fault == "twice":  # and never again
             super().raise_event()
-        if self.fault == "twice":
-            super().raise_event()
+            self.position = 1
 
 
 if __name__ == "__main__":
