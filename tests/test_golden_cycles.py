@@ -72,10 +72,13 @@ def check(image, tokens, limit, model=IDEAL, built=TINY):
     while not golden.sequencer.done:
         ends.append(golden.run(to_batch=True))
     bursts = rtl.simulation.bursts(gap=1)  # each one alone
+    core, port = built.config.core_mhz, built.config.port_mhz
     for name, memory in memories.items():
+        is_port = name[6:].isdigit() or name == "m_axi_scales"
         for side, known in (("reads", memory.reads), ("writes", memory.writes)):
             cycles = [first for first, _ in bursts.get(f"{name} {side}", [])]
-            assert [cycle for cycle, _, _ in known] == cycles, f"{name} {side}"
+            known = [int(cycle * core // port) if is_port else cycle for cycle, _, _ in known]
+            assert known == cycles, f"{name} {side}"
     for n, spans in enumerate(words):
         assert golden.words[n] == [cycle for span in spans for cycle in range(*span)], f"words of group {n}"
     assert golden.run() == stop.cycles
@@ -113,6 +116,30 @@ def test_more_shapes(name, model, rng):
     image = compile_model(odd(name, rng, n_layers=1), TINY, weights=weights, cache=cache)
     n_given = int(rng.integers(28, 40))
     check(image, rng.integers(0, 300, n_given).tolist(), n_given + 4, model)
+
+
+@pytest.mark.slow  # two builds
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"lanes": 64, "vector_lanes": 8, "groups": 1, "rows": 1},  # words of two beats, streams of wider ones
+        {"lanes": 64, "port_data_width": 256, "rows": 3},  # streams of narrower ones
+    ],
+)
+def test_other_machines(changes, rng):
+    """Beats of other widths than those of words and streams, one group, one row, three rows."""
+    built = machine("tiny", changes=changes, vector_inputs=1024, max_channels=256, slots=8, pages=16, positions=256)
+    image = compile_model(odd("qwen2", rng, n_layers=1), built, weights="int8", cache="int4")
+    check(image, rng.integers(0, 300, 7).tolist(), 10, HBM2, built=built)
+
+
+@pytest.mark.slow  # two builds
+@pytest.mark.parametrize("port_mhz", [450.0, 200.0])
+def test_two_clocks(port_mhz, rng):
+    """Ports that are faster than the core, and slower ones."""
+    built = machine("tiny", changes={"port_mhz": port_mhz})
+    image = compile_model(odd("llama", rng, n_layers=1), built, weights="int4", cache="int8")
+    check(image, rng.integers(0, 300, 9).tolist(), 12, HBM2, built=built)
 
 
 def test_without_attention(rng):
@@ -183,9 +210,9 @@ def test_device(rng):
 def test_device_refuses():
     with pytest.raises(ValueError, match="timing must be of beats of 128 bits, not 256"):
         GoldenDevice(TINY, timing=IDEAL)
-    fast = machine("tiny", changes={"port_mhz": 450.0})
-    with pytest.raises(ValueError, match="one clock only"):
-        CycleMachine(fast, None, [], 0, 1, 2, {})
+    image = compile_model(odd("llama", np.random.default_rng(0), n_layers=1), TINY, weights="int4", cache="int4")
+    with pytest.raises(ValueError, match="for another machine"):
+        CycleMachine(replace(TINY, slots=16), image, [], 0, 1, 2, {})
 
 
 @pytest.mark.slow

@@ -128,6 +128,8 @@ class Engine:
     config : Config
     memories : list of Memory
         Of the ports.
+    periods : (int, int)
+        As of `TileStreamer`.
     attention : Attention or None
     path : VectorPath
 
@@ -139,10 +141,10 @@ class Engine:
         Cycles in which each group took a word.
     """
 
-    def __init__(self, config, memories, attention, path):
+    def __init__(self, config, memories, periods, attention, path):
         self._attention, self._path = attention, path
         streamer = Streamer(data_width=config.port_data_width, word_width=config.word_bits, formats=config.formats)
-        self._streamers = [TileStreamer(streamer, memory) for memory in memories]
+        self._streamers = [TileStreamer(streamer, memory, periods) for memory in memories]
         self._array = Array(config)
         self.operators = OperatorShare(config, attention)
         self.requests = RequestShare(config, attention, self._streamers)

@@ -2,6 +2,7 @@
 
 from collections import deque
 
+from edgeaccel.golden.cycles.port import CrossingPort, ReadPort
 from edgeaccel.golden.cycles.stores import Buffer, Queue
 
 __all__ = ["Fetcher", "TileStreamer"]
@@ -12,7 +13,7 @@ class Fetcher:
 
     Parameters
     ----------
-    memory : Memory
+    port : ReadPort or CrossingPort
     queue : int
         Commands that wait.
     rows : int
@@ -20,8 +21,8 @@ class Fetcher:
     outstanding : int
         Most bursts that are not fully answered.
     cut : callable
-        From a command to its bursts (address, beats, rows): the rows are items (beat of the burst that completes it,
-        item of the buffer).
+        From a command to its bursts (address, beats, rows); each row is (beat of the burst that completes it, item of
+        the buffer).
 
     Members
     -------
@@ -30,19 +31,17 @@ class Fetcher:
         After taking from it, `give()` is to be called.
     """
 
-    def __init__(self, memory, *, queue, rows, outstanding, cut):
-        self.memory, self.outstanding, self._cut = memory, outstanding, cut
+    def __init__(self, port, *, queue, rows, outstanding, cut):
+        self.port, self.outstanding, self._cut = port, outstanding, cut
         self.commands, self.buffer = Queue(queue), Buffer(rows)
         self._held = None
         self._bursts = deque()  # of the command in the issuer
-        self._request = None  # on the address channel
         self._free, self._unanswered = rows, 0
-        self._arrivals = deque()  # (cycle, row, whether it ends a burst)
 
     def begin(self, cycle):
         self.commands.begin(cycle)
         self.buffer.begin(cycle)
-        self.memory.begin(cycle)
+        self.port.begin(cycle)
         self._now_free, self._has_outstanding = self._free, self._unanswered < self.outstanding
 
     def give(self):
@@ -50,21 +49,17 @@ class Fetcher:
         self._free += 1
 
     def step(self, cycle):
-        arrivals = self._arrivals
+        port = self.port
+        arrivals = port.arrivals
         while arrivals and arrivals[0][0] == cycle:
             _, row, ends_burst = arrivals.popleft()
             self.buffer.put(cycle, row)
             self._unanswered -= ends_burst
-        if self._request is not None and self.memory.takes_read:
-            address, beats, rows = self._request
-            delivered = self.memory.read(cycle, address, beats)
-            for beat, row in rows:
-                arrivals.append((delivered[beat] + 1, row, beat == beats - 1))
-            self._request = None
-        if self._bursts and self._request is None and self._has_outstanding:
+        port.step(cycle)
+        if self._bursts and port.has_room and self._has_outstanding:
             n_rows = len(self._bursts[0][2])
             if n_rows <= self._now_free:
-                self._request = self._bursts.popleft()
+                port.put(cycle, self._bursts.popleft())
                 self._free -= n_rows
                 self._unanswered += 1
         if self._held is not None and not self._bursts:
@@ -75,13 +70,15 @@ class Fetcher:
 
 
 class TileStreamer:
-    """`edgeaccel.memory.TileStreamer` with one clock, of commands without events.
+    """`edgeaccel.memory.TileStreamer`, of commands without events.
 
     Parameters
     ----------
     streamer : edgeaccel.golden.memory.Streamer
         Its parameters.
     memory : Memory
+    periods : (int, int)
+        Of the core's clock and the port's, as `CrossingPort` takes them.
 
     Members
     -------
@@ -90,11 +87,11 @@ class TileStreamer:
         Words.
     """
 
-    def __init__(self, streamer, memory):
+    def __init__(self, streamer, memory, periods=(1, 1)):
         self._streamer = streamer
         self._per_entry = streamer.entry_bytes // streamer.word_bytes
         self._fetcher = Fetcher(
-            memory,
+            ReadPort(memory) if periods[0] == periods[1] else CrossingPort(memory, periods),
             queue=streamer.queue,
             rows=streamer.buffer_words // self._per_entry,
             outstanding=streamer.outstanding,

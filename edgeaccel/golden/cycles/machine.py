@@ -1,5 +1,7 @@
 """The whole machine, cycle by cycle."""
 
+from fractions import Fraction
+
 from edgeaccel import isa
 from edgeaccel.golden.attention_cycles import Attention, CacheWriter, PageTable, scale_streamer
 from edgeaccel.golden.blocks import Command
@@ -32,7 +34,6 @@ class CycleMachine:
     Parameters
     ----------
     machine : Machine
-        With one clock.
     image : Image
         For that machine.
     tokens : sequence of int
@@ -40,9 +41,10 @@ class CycleMachine:
     position, prompt, limit : int
         As of `edgeaccel.runtime.device.Device.run`.
     memories : dict of Memory
-        By the names that `masters` gives.
+        By the names that `masters` gives. Cycles of the array's and of the scales' are those of the ports' clock.
     start : int
-        The cycle in which the run is started, for memories to whom it matters.
+        The cycle of the core in which the run is started, for memories to whom it matters, and for two clocks: both
+        have an edge at the end of their cycles 0.
     pages : PageTable, optional
         With what earlier runs have written.
 
@@ -60,18 +62,14 @@ class CycleMachine:
     Raises
     ------
     ValueError
-        If the machine has two clocks, or the image is for another one.
+        If the image is for another machine.
     """
 
     def __init__(self, machine, image, tokens, position, prompt, limit, memories, *, start=0, pages=None):
         config = machine.config
-        if config.port_mhz != config.core_mhz:
-            raise ValueError(
-                f"exact cycles are known for one clock only, not for ports of {config.port_mhz} MHz beside a core of"
-                f" {config.core_mhz} MHz"
-            )
         if image.machine != machine:
             raise ValueError("the image is for another machine; compile the model for this one")
+        periods = (Fraction(config.port_mhz) / Fraction(config.core_mhz)).as_integer_ratio()
         size = isa.INSTRUCTION_BYTES
         program = [isa.decode(image.program[n : n + size]) for n in range(0, len(image.program), size)]
         command = Command(address=image.program_address, bytes=len(image.program))
@@ -85,7 +83,7 @@ class CycleMachine:
             queue=1,
         )
         self.pages = PageTable(machine.pages) if pages is None else pages
-        scales = TileStreamer(scale_streamer(config), memories["m_axi_scales"])
+        scales = TileStreamer(scale_streamer(config), memories["m_axi_scales"], periods)
         self.attention = Attention(config, table=self.pages, scales=scales)
         self.writer = CacheWriter(
             config,
@@ -103,7 +101,7 @@ class CycleMachine:
         self.loader = GainLoader(self.split.loads, self.parameters)
         self.logits = Logits(machine, self.split.logits, memories["m_axi_data"])
         ports = [memories[f"m_axi_{n}"] for n in range(config.groups)]
-        self.engine = Engine(config, ports, self.attention, self.path)
+        self.engine = Engine(config, ports, periods, self.attention, self.path)
         self.jobs = Jobs(machine, self)
         self.reader = reader
         self.sequencer = Sequencer(machine, program, command, reader, tokens, self.jobs, (position, prompt, limit))

@@ -6,7 +6,7 @@ __all__ = ["Memory"]
 
 
 class Memory:
-    """A port's memory; what asks is always ready for what it gives.
+    """A port's memory; what asks is always ready for answers to what it writes.
 
     Parameters
     ----------
@@ -46,13 +46,25 @@ class Memory:
 
     def read(self, cycle, address, beats):
         """Take an address; the cycles in which the beats are delivered."""
+        return list(self.beats(cycle, address, beats, lambda first: first))
+
+    def beats(self, cycle, address, beats, first_ready):
+        """Take an address; one after the other, the cycles in which the beats are delivered.
+
+        `first_ready` tells, from a cycle on, the first in which a beat would be taken.
+        """
         self.reads.append((cycle, address, beats))
-        delivered = []
         for ready in self.channel.serve(cycle, address, beats):
-            self._last_beat = max(ready, self._last_beat + 1)
-            delivered.append(self._last_beat)
+            self._last_beat = first_ready(max(ready, self._last_beat + 1))
+            yield self._last_beat
         self._unread.append(self._last_beat)
-        return delivered
+
+    def first_read(self, cycle):
+        """The first cycle from one on in which an address is taken, if none is before."""
+        unread = self._unread
+        while unread and unread[0] < cycle:
+            unread.popleft()
+        return cycle if len(unread) < self.outstanding else unread[-self.outstanding] + 1
 
     def write(self, cycle, address, beats):
         """Take the address of a burst that writes."""

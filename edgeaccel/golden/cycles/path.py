@@ -50,9 +50,8 @@ class VectorPath:
         config = machine.config
         self._operands, self._table, self._parameters = operands, table, parameters
         self.sources, self.steps = Queue(JOBS), Queue(JOBS)
-        self._place = self._source_vector = 0  # beat of the vector, padding included, and the vector
-        self._step_vector, self._has_taken = 0, False
-        self._now_taken = False
+        self._place = self._vector = 0  # beat of the vector, padding included, and the vector
+        self._has_taken = self._now_taken = False  # the instruction's statistics
         self._beats = Queue(BEATS)
         self._scaler = Pipe(MULTIPLIER + 1 + ADDER + 1)
         depth = -(-machine.max_rotated // (2 * config.vector_lanes)) + rotary.SLACK
@@ -95,9 +94,9 @@ class VectorPath:
         self._place += 1
         if self._place == job.tile_beats:
             self._place = 0
-            self._source_vector += 1
-            if self._source_vector == job.vectors:
-                self._source_vector = 0
+            self._vector += 1
+            if self._vector == job.vectors:
+                self._vector = 0
                 self.sources.get()
                 self.steps.get()
                 self._has_taken = False

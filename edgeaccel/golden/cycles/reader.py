@@ -2,6 +2,7 @@
 
 from edgeaccel.golden.blocks import Reader
 from edgeaccel.golden.cycles.fetcher import Fetcher
+from edgeaccel.golden.cycles.port import ReadPort
 
 __all__ = ["BlockReader"]
 
@@ -19,7 +20,11 @@ class BlockReader:
     def __init__(self, memory, **sizes):
         self._reader = reader = Reader(**sizes)
         self._fetcher = Fetcher(
-            memory, queue=reader.queue, rows=reader.buffer_beats, outstanding=reader.outstanding, cut=self._cut
+            ReadPort(memory),
+            queue=reader.queue,
+            rows=reader.buffer_beats,
+            outstanding=reader.outstanding,
+            cut=self._cut,
         )
         self.commands = self._fetcher.commands
         self._ahead = self._held = None  # rows in the packer

@@ -21,7 +21,7 @@ class BlockWriter:
     """
 
     def __init__(self, memory, **sizes):
-        self._writer, self.memory = Writer(**sizes), memory
+        self._writer, self._memory = Writer(**sizes), memory
         self.commands = Queue(self._writer.queue)
         self._buffer, self._bursts = Buffer(self._writer.buffer_beats), Queue(BURSTS)
         self._held = None  # command in the gate
@@ -30,6 +30,7 @@ class BlockWriter:
         self._ahead = self._spill = None  # in the placer: (ends, whether another beat follows)
         self._packed = None  # a beat of the memory put together from smaller ones
         self._part = 0
+        self._filled = self._completes = False  # whether a smaller one came, and was the last of its beat
         self._request, self._to_send, self._unanswered = None, 0, 0
         self._sent = deque()  # of bursts that are not answered: whether they end a block
         self._answers = deque()  # (cycle, whether it ends a block)
@@ -69,8 +70,6 @@ class BlockWriter:
             return False
         self._part = 0
         return True
-
-    _filled = _completes = False
 
     def step(self, cycle):
         self._send(cycle)
@@ -116,7 +115,7 @@ class BlockWriter:
                 self._ahead = (ends, spills)
 
     def _send(self, cycle):
-        memory = self.memory
+        memory = self._memory
         if self._request is not None and memory.takes_write:
             memory.write(cycle, *self._request)
             self._request = None
