@@ -1,6 +1,7 @@
 """Boards: pins, what fits, the memory map, and scripts for Vivado, run by a stand-in for it."""
 
 import ctypes
+import importlib.util
 import json
 import random
 import re
@@ -25,7 +26,9 @@ from edgeaccel.soc.soc import SoC
 from edgeaccel.verilated import build_library, lint
 from edgeaccel.verilog import emit
 
-pytest.importorskip("tkinter", reason="scripts for Vivado are run by Python's own Tcl: install python3-tk")
+needs_tcl = pytest.mark.skipif(
+    importlib.util.find_spec("_tkinter") is None, reason="scripts are run by Python's own Tcl: install python3-tk"
+)
 
 TWO_CHANNELS = {"changes": {"groups": 2, "rows": 2}, "port_bytes": 1 << 30}
 # (board, preset, sizes): presets as they are, vu9p for two channels (and with few rows, so that it is soon built), and
@@ -204,14 +207,17 @@ def expected_card(layout, address):
 def test_verilog_addresses(tmp_path):
     """The emitted functions, compiled, against the regions."""
     layouts = {case: memory_map(case) for case in CASES}
-    lines = ["module maps (", "  input wire [63:0] address,"]
-    lines += [f"  output wire [63:0] o{n}{',' if n + 1 < len(layouts) else ''}" for n in range(len(layouts))]
-    lines.append(");")
-    for n, layout in enumerate(layouts.values()):
+    last_ports = [layout.machine.config.groups - 1 for layout in layouts.values()]
+    ports = ["input wire [63:0] address", *(f"output wire [63:0] o{n}" for n in range(2 * len(layouts)))]
+    lines = [f"module maps ({', '.join(ports)});"]
+    for n, (layout, port) in enumerate(zip(layouts.values(), last_ports, strict=True)):
         lines += layout.verilog_function(f"card{n}")
-        lines.append(f"assign o{n} = {{{64 - layout.card_bits}'d0, card{n}(address)}};")
+        lines += [
+            f"assign o{2 * n} = {{{64 - layout.card_bits}'d0, card{n}(address)}};",
+            f"assign o{2 * n + 1} = {{{64 - layout.port_bits}'d0, {layout.port_address(port, 'address')}}};",
+        ]
     source = "\n".join([*lines, "endmodule", ""])
-    outputs = "".join(f"out[{n}] = top.o{n};" for n in range(len(layouts)))
+    outputs = "".join(f"out[{n}] = top.o{n};" for n in range(2 * len(layouts)))
     harness = f"""
 #include "Vtop.h"
 extern "C" void evaluate(uint64_t address, uint64_t *out) {{
@@ -225,7 +231,7 @@ extern "C" void evaluate(uint64_t address, uint64_t *out) {{
     library = ctypes.CDLL(str(build_library(source, "maps", harness, "build/verilated")))
     seed = random.randrange(1 << 32)
     print(f"seed {seed}")
-    choice, out = random.Random(seed), (ctypes.c_uint64 * len(layouts))()
+    choice, out = random.Random(seed), (ctypes.c_uint64 * (2 * len(layouts)))()
     for n, layout in enumerate(layouts.values()):
         addresses = [choice.getrandbits(choice.randrange(1, 65)) for _ in range(300)]
         for region in layout.regions:
@@ -233,13 +239,16 @@ extern "C" void evaluate(uint64_t address, uint64_t *out) {{
             addresses += [region.base, last, last + 1, region.base + choice.randrange(region.bytes)]
         for address in addresses:
             library.evaluate(ctypes.c_uint64(address), out)
+            card, of_port = out[2 * n], out[2 * n + 1]
+            own = layout.regions[last_ports[n]]
+            assert of_port == own.card + address % own.bytes, (n, hex(address))
             expected = expected_card(layout, address)
             if expected is None:  # there must be nothing either
                 spans = [(region.card, region.card + region.bytes) for region in layout.regions]
-                assert not any(begin <= out[n] < end for begin, end in spans), (n, hex(address))
-                assert out[n] >> (layout.card_bits - 1) or layout.is_identity
+                assert not any(begin <= card < end for begin, end in spans), (n, hex(address))
+                assert card >> (layout.card_bits - 1) or layout.is_identity
             else:
-                assert out[n] == expected, (n, hex(address))
+                assert card == expected, (n, hex(address))
 
 
 # Verilog round the machine.
@@ -265,6 +274,7 @@ def test_only_the_full_machine_has_the_cards_addresses():
 # Scripts.
 
 
+@needs_tcl
 @pytest.mark.parametrize("case", CASES)
 def test_scripts(case, tmp_path):
     board, built, description, _ = made(case)
@@ -309,6 +319,7 @@ def assert_holds(vivado, space, region, board):
         assert segment.startswith(f"ddr4_{region.channel}/")
 
 
+@needs_tcl
 def test_clocks_have_their_frequencies(tmp_path):
     write("vcu128", tmp_path)
     vivado = run(tmp_path)
@@ -331,6 +342,7 @@ def test_clocks_have_their_frequencies(tmp_path):
     )
 
 
+@needs_tcl
 @pytest.mark.parametrize(
     ("file", "old", "new", "message"),
     [
@@ -413,6 +425,7 @@ def netlist(groups):
     return cells
 
 
+@needs_tcl
 def test_crossings_are_constrained(tmp_path):
     """Every queue's counters, by names that elaboration gives; nothing in the file that is not there."""
     _, built, description, files = made("vcu128-tiny")
@@ -440,6 +453,7 @@ def test_crossings_are_constrained(tmp_path):
     assert all(any(cell.startswith(f"{queue}/produce_cdc/stage0") for cell in synchronisers) for queue in queues)
 
 
+@needs_tcl
 def test_one_clock_needs_no_crossings(tmp_path):
     _, _, description, files = made("vcu118-tiny")
     assert crossings(description) == {}
@@ -450,6 +464,7 @@ def test_one_clock_needs_no_crossings(tmp_path):
     assert [command for command, _ in vivado.constraints] == ["set_false_path"]
 
 
+@needs_tcl
 @pytest.mark.parametrize("case", CASES)
 def test_board_constraints(case, tmp_path):
     board, built, _, files = made(case)
@@ -519,6 +534,7 @@ def test_command_needs_something_to_do(capsys):
     assert "--out DIR or --json" in capsys.readouterr().err
 
 
+@needs_tcl
 def test_scripts_need_what_comes_first(tmp_path):
     write("vcu118-tiny", tmp_path)
     with pytest.raises(StubError, match="there is no IP in"):
