@@ -25,13 +25,12 @@ read. Tokens a second are those of the cycle model, joules an estimate from what
 
 def main(arguments=None):
     """Run the command line; returns the exit status: 0, 2 for bad input, 3 if something is not installed."""
-    arguments = sys.argv[1:] if arguments is None else arguments
     options = _parser().parse_args(arguments)
     try:
         for path in (options.json, options.plot):
             if path is not None and not path.parent.is_dir():
                 raise ValueError(f"there is no folder {path.parent} to write {path.name} to")
-        report = _report(options, shlex.join(["python", "-m", "edgeaccel.perf", *map(str, arguments)]))
+        report = _report(options)
         _write(report, options)
     except ModuleNotFoundError as error:
         advice = "" if "pip install" in str(error) else "; pip install 'edgeaccel[bench]' brings what it needs"
@@ -73,7 +72,17 @@ def _count(text):
     return value
 
 
-def _report(options, command):
+def _command(options):
+    """What was asked for, but for the files that it goes to."""
+    words = ["python", "-m", "edgeaccel.perf"]
+    for name, value in vars(options).items():
+        if name not in ("json", "plot"):
+            for each in value if isinstance(value, list) else [value]:
+                words += [f"--{name}", str(each)] if each else []
+    return shlex.join(words)
+
+
+def _report(options):
     from rich.console import Console
     from rich.progress import Progress
 
@@ -116,7 +125,7 @@ def _report(options, command):
         prefill=prefill,
         text=text,
         lut=options.lut,
-        command=command,
+        command=_command(options),
     )
 
 

@@ -131,8 +131,8 @@ class Report:
                 record(f"{name}.{kind}.wait_cycles", total.wait_cycles, "cycles")
                 record(f"{name}.{kind}.beat_share", total.beat_share(memories), "1")
         for layer, totals in by_layer(self.decode).items():
-            of_layer = "classifier" if layer is None else f"layer{layer}"
-            record(f"decode.{of_layer}.cycles", sum(total.cycles for total in totals.values()), "cycles")
+            if layer is not None:
+                record(f"decode.layer{layer}.cycles", sum(total.cycles for total in totals.values()), "cycles")
         note = "4 x 4096 MAC x 140 MHz over the MAC of this prompt's tokens; a goal, not a result"
         record("prefill_goal_tok_s", self.prefill_goal, "tokens/s", note)
         return made
