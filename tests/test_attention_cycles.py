@@ -93,7 +93,7 @@ def vectors(rng, *shape):
 
 
 def layout_of(heads, head_dim, format, **changes):
-    return CacheLayout(config=CONFIG, heads=heads, head_dim=head_dim, format=format, **changes)
+    return CacheLayout(**{"config": CONFIG, "heads": heads, "head_dim": head_dim, "format": format} | changes)
 
 
 def filled(rng, layout, n_positions):
@@ -110,10 +110,10 @@ class Asker:
 
     def ask(self, sequence, ratio, count, *, rows=None, **fields):
         """All heads; `ratio` queries of each, over the rows unless rows are tokens."""
-        layout = sequence.layout
-        batches = ratio if rows else -(-ratio // CONFIG.rows)
-        rows = rows or min(ratio, CONFIG.rows)
-        stride = -(-layout.head_dim // CONFIG.vector_lanes)
+        layout, config = sequence.layout, sequence.layout.config
+        batches = ratio if rows else -(-ratio // config.rows)
+        rows = rows or min(ratio, config.rows)
+        stride = -(-layout.head_dim // config.vector_lanes)
         command = Attend(
             n_heads=layout.heads,
             batches=batches,
@@ -153,10 +153,15 @@ def test_shapes(monkeypatch, engine, heads, head_dim, ratio, format, counts):
     compare(monkeypatch, engine, MEMORY, steps, n_pages=8, rng=rng)
 
 
+ALL_SHAPES = [
+    (ratio, head_dim, FORMATS[(n + k) % 3])
+    for n, head_dim in enumerate([8, 64, 80])
+    for k, ratio in enumerate([1, 2, 4, 7])
+]
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("format", ["int16", "int8", "int4"])
-@pytest.mark.parametrize("head_dim", [8, 64, 80, 256])
-@pytest.mark.parametrize("ratio", [1, 2, 4, 7])
+@pytest.mark.parametrize(("ratio", "head_dim", "format"), [*ALL_SHAPES, (2, 256, "int16")])
 def test_all_shapes(monkeypatch, engine, ratio, head_dim, format):
     rng = generator(head_dim + ratio)
     steps = shape_steps(rng, 1 if head_dim > 8 else 3, head_dim, ratio, format, COUNTS)
@@ -176,10 +181,11 @@ def test_long(monkeypatch, engine, format):
 
 def tokens(rng, sequence, ratio, n_tokens, until):
     """A prompt, rows of tokens at a time, then single tokens; each token asks."""
-    heads, head_dim = sequence.layout.heads, sequence.layout.head_dim
+    layout = sequence.layout
+    heads, head_dim = layout.heads, layout.head_dim
     asker, steps, count = Asker(rng), [], 0
     while count < until:
-        rows = min(CONFIG.rows, n_tokens - count) if count < n_tokens else 1
+        rows = min(layout.config.rows, n_tokens - count) if count < n_tokens else 1
         new = vectors(rng, 2, heads, rows, head_dim)
         steps.append(Appended(sequence=sequence, keys=new[0], values=new[1]))
         is_prompt = {"rows": rows, "causal": True} if count < n_tokens else {}
@@ -254,3 +260,15 @@ def test_slow_memories(monkeypatch, engine, head_dim, format):
     rng = generator(head_dim)
     steps = shape_steps(rng, 2, head_dim, 4, format, [1, 129, 300])
     compare(monkeypatch, engine, HBM2_PORT, steps, n_pages=12, rng=rng)
+
+
+@pytest.mark.slow
+def test_sets(monkeypatch):
+    """Two sets of groups, which work on different units at the same time; one row, one format, other blocks."""
+    rng = generator(3)
+    config = preset("tiny", groups=4, rows=1, block=16, formats=("int8",), buffer_inputs=8192)
+    engine = AttentionEngine(config, slots=16, entries=64, port_bytes=PORT_BYTES)
+    steps = shape_steps(rng, 3, 8, 2, "int8", COUNTS, config=config)
+    compare(monkeypatch, engine, MEMORY, steps, n_pages=9, rng=rng)
+    sequence = Sequence(layout=layout_of(3, 10, "int8", config=config), pages=[3, 1, 4, 0], table=9)
+    compare(monkeypatch, engine, HBM2_PORT, tokens(rng, sequence, 2, 3, 35), n_pages=5, rng=rng)

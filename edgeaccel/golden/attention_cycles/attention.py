@@ -45,7 +45,7 @@ class Attention:
         self.lookahead = max(6, 3 * sets) if lookahead is None else lookahead
         places = self.lookahead + SPARE_PLACES
         self.ring = config.buffer_words - places * config.block // config.vector_lanes
-        self._cycle = 0
+        self._cycle, self._n_taken, self._rests = 0, 0, False
         self._scales = scales
         self._walk = UnitWalk(config, table)
         self._passes = passes = PassIssue(config, lookahead=self.lookahead, ring=self.ring)
@@ -62,6 +62,8 @@ class Attention:
 
     def put(self, command):
         self._walk.put(command)
+        self._n_taken += 1
+        self._rests = False
 
     def read(self):
         """An operator of values has read its inputs."""
@@ -73,6 +75,9 @@ class Attention:
 
     def begin(self, cycle):
         walk, passes = self._walk, self._passes
+        self._cycle = cycle
+        if self._rests:
+            return
         if cycle:
             walk.commit(cycle - 1, passes.commit(cycle - 1))
         walk.begin(cycle)
@@ -85,7 +90,8 @@ class Attention:
         if passes.routes.offered(cycle):
             is_values, _ = passes.routes.first()
             self.results_ready = (self._values if is_values else self._scores).ready(cycle)
-        self._cycle = cycle
+        # Nothing is left to do until a command comes.
+        self._rests = self._values.n_commands == self._n_taken and not self.output.items
 
     def put_result(self):
         """A beat of results to whom it belongs."""
@@ -98,6 +104,8 @@ class Attention:
             routes.take(self._cycle)
 
     def step(self, cycle):
+        if self._rests:
+            return
         commands = self._scales.commands
         if commands.has_room and self._passes.scales.offered(cycle):
             address, words, format = self._passes.scales.take(cycle)

@@ -24,6 +24,8 @@ class ValueAccumulator:
     ----------
     output : Store
         (last of the vector, tag, slot) of each beat.
+    n_commands : int
+        Whose last vector was put there.
     """
 
     def __init__(self, config, steps, chunks, *, ahead):
@@ -32,7 +34,7 @@ class ValueAccumulator:
         self._beats, self._gate, self._shifts = queue(BEATS), register(), queue(ahead)
         self._inverses = pipe(SUM_CYCLES + function.latency({"reciprocal"}), ahead)
         self.output = pipe(SUM_CYCLES + MULTIPLIER + 2)
-        self._beat = 0
+        self._beat = self.n_commands = 0
         self._last_chunk = -TURN
         self._given = {}  # (slot, place) to the cycle in which the sum was read
 
@@ -62,6 +64,7 @@ class ValueAccumulator:
                 self._shifts.take(cycle)
             if last:
                 self.output.put_in(cycle, (ends, tag, slot))
+                self.n_commands += ends and tag
                 if ends:
                     self._inverses.take(cycle)
         if self._beats.offered(cycle) and gate.free(cycle):

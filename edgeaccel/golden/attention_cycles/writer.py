@@ -53,7 +53,7 @@ class CacheWriter:
         self._events = deque()
         self._n_in_flight = 0
         self.done = self.appended = False
-        self.idle = True
+        self.idle = self._rests = False
 
     def accepts(self, command):
         is_same = command.cache.table == self._sequence
@@ -62,18 +62,24 @@ class CacheWriter:
     def put(self, command):
         self._command, self._sequence = command, command.cache.table
         self._find = self._cycle + 2
+        self._rests = False
 
     def begin(self, cycle):
         self._cycle = cycle
+        if self._rests:
+            return
         self._inner.begin(cycle)
         self._is_idle = self._command is None
-        self.idle = self._is_idle and not self._n_in_flight
+        # Nothing is left to do until a command comes.
+        self.idle = self._rests = self._is_idle and not self._n_in_flight
         if cycle == self._find:
             self._place = place_of(self.table, self._command.cache, self._command.position // self.config.block)
         self.done = self._inner.done
         self.appended = self.done and self._events[0]
 
     def step(self, cycle):
+        if self._rests:
+            return
         gives = (
             not self._is_idle
             and cycle >= self._find + FIND_CYCLES - 1
