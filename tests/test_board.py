@@ -23,6 +23,7 @@ from edgeaccel.runtime import Batch, Device, DeviceError, GoldenDevice, Sampler,
 from edgeaccel.runtime.board import Board, BoardError, LostBoardError
 from edgeaccel.runtime.check import compare_all
 from edgeaccel.runtime.xdma import Channels
+from edgeaccel.sim.board import NAMES
 from edgeaccel.sim.board import main as stand_in_main
 from edgeaccel.soc.register_map import counter_names, register_map
 
@@ -71,20 +72,26 @@ def golden(image):
 
 
 @contextlib.contextmanager
-def stand_in(folder, fault="none", *, position=0, preset="tiny", engine="golden"):
-    """A process that stands in for a board; its device."""
-    device = folder / "xdma0"
-    command = (sys.executable, Path(__file__).with_name("faulty_board.py"), device, preset, engine, fault, position)
+def started(device, *command):
+    """A Python process that plays a board; it is ended in the end."""
     root = Path(__file__).parent.parent
     path = os.pathsep.join(filter(None, [str(root), os.environ.get("PYTHONPATH")]))
-    with subprocess.Popen(
-        list(map(str, command)), stdout=subprocess.PIPE, text=True, cwd=root, env=os.environ | {"PYTHONPATH": path}
-    ) as process:
+    command = [sys.executable, *map(str, command)]
+    environment = os.environ | {"PYTHONPATH": path}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=root, env=environment) as process:
         try:
             assert process.stdout.readline() == f"{device} is a board\n"
-            yield device
+            yield process
         finally:
             process.terminate()
+
+
+@contextlib.contextmanager
+def stand_in(folder, fault="none", *, position=0, preset="tiny", engine="golden"):
+    """A process that stands in for a board; its device."""
+    device, script = folder / "xdma0", Path(__file__).with_name("faulty_board.py")
+    with started(device, script, device, preset, engine, fault, position):
+        yield device
 
 
 @pytest.fixture(scope="module")
@@ -475,10 +482,14 @@ def test_command(device, image, golden, tmp_path, capsys):
 
 
 def test_command_of_the_stand_in(tmp_path, capsys):
-    (tmp_path / "xdma0_user").touch()
-    assert stand_in_main(["--device", str(tmp_path / "xdma0"), "--engine", "golden"]) == 2
-    assert "there is a" in capsys.readouterr().err
-    assert [path.name for path in tmp_path.iterdir()] == ["xdma0_user"]
+    device = tmp_path / "xdma0"
+    with started(device, "-m", "edgeaccel.sim.board", "--device", device, "--engine", "golden") as process:
+        assert {path.name for path in tmp_path.iterdir()} == {f"xdma0_{name}" for name in NAMES}
+        assert stand_in_main(["--device", str(device)]) == 2
+        assert "already; remove it, or take another name" in capsys.readouterr().err
+    assert process.returncode == 0
+    assert not list(tmp_path.iterdir())
+    assert stand_in_main(["--device", "/no/such/folder/xdma0", "--engine", "golden"]) == 2
 
 
 @pytest.mark.slow

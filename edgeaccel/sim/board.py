@@ -26,7 +26,7 @@ import numpy as np
 from edgeaccel.runtime.xdma import ANSWER, REQUEST
 from edgeaccel.soc.register_map import counter_names, register_map
 
-__all__ = ["Memory", "RtlMachine", "StandIn", "main"]
+__all__ = ["NAMES", "Memory", "RtlMachine", "StandIn", "files", "main", "serve"]
 
 EXAMPLES = """\
 examples:
@@ -202,9 +202,9 @@ def main(arguments=None):
 @contextlib.contextmanager
 def files(device):
     """Remove the files of a board in the end; SIGTERM is an end as well."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     if there := [name for name in NAMES if Path(f"{device}_{name}").exists()]:
         raise FileExistsError(f"there is a {device}_{there[0]} already; remove it, or take another name")
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         yield
     finally:
