@@ -493,6 +493,7 @@ def test_board_constraints(case, tmp_path):
 def test_command(tmp_path, capsys):
     arguments = ["--board", "vcu118", "--preset", "tiny"]
     assert main([*arguments, "--out", str(tmp_path / "a")]) == 0
+    assert f"python -m edgeaccel.elaborate --preset tiny --out {tmp_path / 'a'}" in capsys.readouterr().err
     assert main([*arguments, "--out", str(tmp_path / "b"), "--json"]) == 0
     names = {path.name for path in (tmp_path / "a").iterdir()}
     assert names == {
@@ -525,6 +526,22 @@ def test_command_refuses(arguments, message, tmp_path, capsys):
     assert main([*arguments, "--out", str(tmp_path / "o")]) == 2
     assert message in capsys.readouterr().err
     assert not (tmp_path / "o").exists()
+
+
+def test_folder_of_another_machine(tmp_path, capsys):
+    """Wrapper and machine in one folder are of the same settings."""
+    _, _, description, _ = made("vcu118-tiny")
+    path = tmp_path / "edgeaccel_tiny.json"
+    path.write_text(json.dumps(description))
+    arguments = ["--board", "vcu118", "--preset", "tiny", "--out", str(tmp_path)]
+    assert main(arguments) == 0
+    assert "missing" not in capsys.readouterr().err
+    assert main([*arguments, "--set", "rows=1", "--set", "pages=32"]) == 2
+    assert "is of another machine, with pages=64, rows=2: elaborate it again" in capsys.readouterr().err
+    for text in ("", "[]", '{"machine": 1}'):
+        path.write_text(text)
+        assert main(arguments) == 2
+        assert "is no description of a machine" in capsys.readouterr().err
 
 
 def test_command_needs_something_to_do(capsys):

@@ -54,17 +54,42 @@ def main(arguments=None):
         check_fit(board, machine)  # before the machine is built, which takes seconds
         description = describe_machine(SoC(machine), options.preset)
         if options.out is not None:
+            elaborated = options.out / f"{description['module']}.json"
+            _check_same(elaborated, description)
             files = board_files(board, machine, description)
             options.out.mkdir(parents=True, exist_ok=True)
             for name, text in files.items():
                 (options.out / name).write_text(text, encoding="utf-8")
             print(f"wrote {', '.join(files)} to {options.out}", file=sys.stderr)
+            if not elaborated.exists():
+                same = " ".join([f"--preset {options.preset}", *(f"--set {text}" for text in options.set)])
+                print(
+                    f"the machine's Verilog is still missing: python -m edgeaccel.elaborate {same} --out {options.out}",
+                    file=sys.stderr,
+                )
         if options.json:
             print(json.dumps(describe_board(description, MemoryMap(board=board, machine=machine)), indent=2))
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     return 0
+
+
+def _check_same(path, description):
+    """A machine that has been elaborated into the folder must be this one."""
+    if not path.exists():
+        return
+    try:
+        elaborated = json.loads(path.read_text(encoding="utf-8"))
+        parts = [(elaborated[part], json.loads(json.dumps(description[part]))) for part in ("machine", "config")]
+        others = [f"{name}={was[name]!r}" for was, now in parts for name in now if was[name] != now[name]]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path} is no description of a machine: elaborate it again") from error
+    if others:
+        raise ValueError(
+            f"{path} is of another machine, with {', '.join(others)}: elaborate it again with the same settings, or"
+            " choose another folder"
+        )
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ IRQ_STAGES = 2
 
 _BURST_BEATS = 16  # of the units' bursts, at most: what AXI3 can say
 _OUTSTANDING = 32  # bursts of a unit that are unanswered, at most
-_HOST_WIDTHS = {"data": 512, "id": 4}  # of the XDMA's master: AMD PG195, DMA/Bridge Subsystem for PCI Express
+_HOST_DATA, _HOST_ID = 512, 4  # bits of the XDMA's master: AMD PG195, DMA/Bridge Subsystem for PCI Express
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -186,42 +186,29 @@ def _body(description, memory_map, interfaces, leds):
 
 def host_verilog(description, memory_map):
     """Verilog-2005 of the host's view: an AXI4 interface whose addresses are the machine's, onto the card's."""
-    module, bits = f"{description['module']}_host", memory_map.card_bits
-    channels = {
-        "aw": {"id": 4, "addr": 64, "len": 8, "size": 3, "burst": 2, "lock": 1, "cache": 4, "prot": 3},
-        "w": {"data": 512, "strb": 64, "last": 1},
-        "b": {"id": 4, "resp": 2},
-        "ar": {"id": 4, "addr": 64, "len": 8, "size": 3, "burst": 2, "lock": 1, "cache": 4, "prot": 3},
-        "r": {"id": 4, "data": 512, "resp": 2, "last": 1},
-    }
+    module = f"{description['module']}_host"
     ports = [
         (_clock("clk", "ASSOCIATED_BUSIF s_axi:m_axi, ASSOCIATED_RESET resetn"), "input", 1, "clk"),
         (_reset("resetn", "ACTIVE_LOW"), "input", 1, "resetn"),
     ]
+    for side, address_bits in (("s_axi", 64), ("m_axi", memory_map.card_bits)):
+        parameters = (
+            f"XIL_INTERFACENAME {side}, PROTOCOL AXI4, DATA_WIDTH {_HOST_DATA}, ADDR_WIDTH {address_bits}, ID_WIDTH"
+            f" {_HOST_ID}, NUM_READ_OUTSTANDING {_OUTSTANDING}, NUM_WRITE_OUTSTANDING {_OUTSTANDING}"
+        )
+        for n, (signal, width, is_from_host) in enumerate(_host_signals()):
+            attribute = f'X_INTERFACE_INFO = "xilinx.com:interface:aximm:1.0 {side} {signal.upper()}"'
+            if n == 0:
+                attribute += f', X_INTERFACE_PARAMETER = "{parameters}"'
+            direction = "input" if is_from_host == (side == "s_axi") else "output"
+            ports.append((attribute, direction, address_bits if width is None else width, f"{side}_{signal}"))
     assigns = []
-    for side, is_master in (("s_axi", False), ("m_axi", True)):
-        first = True
-        for channel, fields in channels.items():
-            answers = channel in ("b", "r")
-            for signal, width in (fields | {"valid": 1, "ready": 1}).items():
-                goes_out = (answers != (signal == "ready")) != is_master
-                is_address = is_master and signal == "addr"
-                attribute = f'X_INTERFACE_INFO = "xilinx.com:interface:aximm:1.0 {side} {(channel + signal).upper()}"'
-                if first:
-                    width_, first = (bits if is_master else 64), False
-                    attribute += (
-                        f', X_INTERFACE_PARAMETER = "XIL_INTERFACENAME {side}, PROTOCOL AXI4, DATA_WIDTH'
-                        f" {_HOST_WIDTHS['data']}, ADDR_WIDTH {width_}, ID_WIDTH {_HOST_WIDTHS['id']},"
-                        f' NUM_READ_OUTSTANDING {_OUTSTANDING}, NUM_WRITE_OUTSTANDING {_OUTSTANDING}"'
-                    )
-                direction = "output" if goes_out else "input"
-                ports.append((attribute, direction, bits if is_address else width, f"{side}_{channel}{signal}"))
-                if is_master:
-                    name = channel + signal
-                    value = f"card(s_axi_{name})" if is_address else f"s_axi_{name}"
-                    assigns.append(
-                        f"  assign m_axi_{name} = {value};" if goes_out else f"  assign s_axi_{name} = m_axi_{name};"
-                    )
+    for signal, width, is_from_host in _host_signals():
+        if not is_from_host:
+            assigns.append(f"  assign s_axi_{signal} = m_axi_{signal};")
+        else:
+            value = f"card(s_axi_{signal})" if width is None else f"s_axi_{signal}"
+            assigns.append(f"  assign m_axi_{signal} = {value};")
     return "\n".join(
         [
             f"// What the host sees of {description['module']}'s memory on {memory_map.board.title}.",
@@ -236,6 +223,21 @@ def host_verilog(description, memory_map):
             "",
         ]
     )
+
+
+def _host_signals():
+    """(name, bits or None for an address, whether the host gives it) of all signals of the XDMA's master."""
+    address = {"id": _HOST_ID, "addr": None, "len": 8, "size": 3, "burst": 2, "lock": 1, "cache": 4, "prot": 3}
+    channels = {
+        "aw": address,
+        "w": {"data": _HOST_DATA, "strb": _HOST_DATA // 8, "last": 1},
+        "b": {"id": _HOST_ID, "resp": 2},
+        "ar": address,
+        "r": {"id": _HOST_ID, "data": _HOST_DATA, "resp": 2, "last": 1},
+    }
+    for channel, fields in channels.items():
+        for name, width in (fields | {"valid": 1, "ready": 1}).items():
+            yield channel + name, width, (channel not in "br") != (name == "ready")
 
 
 def _module(name, ports):
