@@ -144,6 +144,8 @@ def _tell(options, device, image, tokenizer, prompt, sampler):
     record = run.record(image, problem)
     if options.trace is not None:
         _rtl(device).write_timeline(options.trace)
+    if options.vcd is not None and not options.vcd.exists():
+        _say(f"no waveform: all was over after {_rtl(device).cycles} cycles, before --vcd-from {options.vcd_from}")
     if options.json is not None:
         options.json.write_text(json.dumps(record, indent=1) + "\n")
     _say(run.summary(record))
@@ -210,6 +212,7 @@ def _device(options, image):
         vcd=options.vcd is not None,
     )
     if options.vcd is not None:
+        options.vcd.unlink(missing_ok=True)
         device.write_vcd(options.vcd, options.vcd_from, options.vcd_cycles)
     return CheckedDevice(device, GoldenDevice(image.machine)) if options.check else device
 

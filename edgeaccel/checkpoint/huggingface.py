@@ -237,28 +237,34 @@ def _tensors(folder):
 
 
 def _file_tensors(path):
+    tensors = {}
+    with _opened(path) as file:
+        for name in tuple(file.keys()):
+            part = file.get_slice(name)
+            read = partial(_read, path, name, part.get_dtype())
+            tensors[name] = Source(tuple(part.get_shape()), read)
+    return tensors
+
+
+def _opened(path):
     try:
         from safetensors import SafetensorError, safe_open
     except ModuleNotFoundError as error:
         error.add_note("pip install 'edgeaccel[models]' brings what reading this file needs")
         raise
     try:
-        file = safe_open(path, framework="numpy")
+        return safe_open(path, framework="numpy")
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{path}: {error}; get the file anew") from None
-    tensors = {}
-    for name in tuple(file.keys()):
-        part = file.get_slice(name)
-        read = partial(_read, path, name, part.get_dtype(), part)
-        tensors[name] = Source(tuple(part.get_shape()), read)
-    return tensors
 
 
-def _read(path, name, dtype, part, channels):
+def _read(path, name, dtype, channels):
     if dtype not in DTYPES:
         raise CheckpointError(
             f"{path}: {name} is of type {dtype}, not one of {', '.join(DTYPES)}; get the model before it was quantised"
         )
     if dtype == "BF16":
         import_module("ml_dtypes")  # makes NumPy know bfloat16
-    return part[channels]
+    # Opened for each part: as long as it is open, all that was read of it stays in this process's memory.
+    with _opened(path) as file:
+        return file.get_slice(name)[channels]
