@@ -246,7 +246,7 @@ def bundle(**sizes):
 SIZES_OF_MACHINES = [
     pytest.param({}, id="rows3"),
     pytest.param({"rows": 1, "vector_lanes": 8, "groups": 1}, id="rows1", marks=pytest.mark.slow),
-    pytest.param({"rows": 4, "vector_lanes": 1, "groups": 32}, id="rows4", marks=pytest.mark.slow),
+    pytest.param({"rows": 4, "vector_lanes": 4, "groups": 32}, id="rows4", marks=pytest.mark.slow),
 ]
 STALLED = pytest.mark.parametrize("stalled", [True, False], ids=["stalled", "free"])
 MACHINES = pytest.mark.parametrize("sizes", SIZES_OF_MACHINES)

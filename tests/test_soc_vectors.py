@@ -112,6 +112,8 @@ class Instructions:
             while len(set(places)) < len(places):  # a word that is written is not read any more
                 job, places = self._places(rng, words)
         if kind == "elsewhere":
+            while len(set(places)) == words:
+                job, places = self._places(rng, words)
             free = [word for word in range(words) if word not in places]
             targets = rng.choice(free, len(places)).tolist()
         else:
