@@ -1,6 +1,6 @@
 """A process that stands in for a board and goes wrong in some way, once the machine is at some position.
 
-`python tests/faulty_board.py DEVICE PRESET ENGINE FAULT POSITION`
+`python tests/faulty_board.py DEVICE PRESET ENGINE FAULT POSITION`; the engine "registers" is `test_device.Stand`.
 """
 
 import contextlib
@@ -10,7 +10,7 @@ from pathlib import Path
 
 from edgeaccel.machine import machine
 from edgeaccel.runtime.xdma import ALL_ONES
-from edgeaccel.sim.board import StandIn, files, serve
+from edgeaccel.sim.board import ENGINES, RtlMachine, StandIn, files, serve
 
 
 class FaultyStandIn(StandIn):
@@ -54,6 +54,14 @@ class FaultyStandIn(StandIn):
 
 if __name__ == "__main__":
     device, preset, engine, FaultyStandIn.fault, position = sys.argv[1:]
+    served, engine = machine(preset), ENGINES.get(engine)
+    if engine is None:  # the real registers, and what is soon compiled
+        from test_device import MACHINE as served
+        from test_device import Stand
+
+        def engine(machine, memory):
+            return RtlMachine(machine, memory, component=Stand(), checks=True)
+
     FaultyStandIn.position = int(position)
     with contextlib.suppress(KeyboardInterrupt), files(Path(device)):
-        serve(machine(preset), Path(device), engine, FaultyStandIn)
+        serve(served, Path(device), engine, FaultyStandIn)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from test_device import MACHINE, Stand, made_image
 from test_reference import LLAMA, random_checkpoint
 
 from edgeaccel.checkpoint import Rope
@@ -490,6 +491,42 @@ def test_command_of_the_stand_in(tmp_path, capsys):
     assert process.returncode == 0
     assert not list(tmp_path.iterdir())
     assert stand_in_main(["--device", "/no/such/folder/xdma0", "--engine", "golden"]) == 2
+
+
+def test_verilog_of_the_registers(tmp_path, monkeypatch):
+    """The real registers and interrupt, compiled, in front of what makes a token in 200 cycles."""
+    monkeypatch.setattr("edgeaccel.runtime.board.counter_names", lambda machine: Stand.bit_names["events"])
+    with stand_in(tmp_path, engine="registers") as device, Board(MACHINE, device, hang_seconds=0.5) as board:
+        board.load(made_image())
+        board.write_tokens(3, [5, 6, 1 << 19])
+        assert board.read_tokens(3, 3) == [5, 6, 1 << 19]
+        told = []
+        for on_batch in (None, told.append):
+            stop = board.run(1, 6, 9, on_batch)
+            assert (stop.reason, stop.position) == (StopReason.LIMIT, 9)
+            assert 6 * 200 < stop.cycles < 6 * 202
+            assert board.read_tokens(6, 4) == [13, 14, 15, 16]
+        assert [batch.token for batch in told if batch.token is not None] == [13, 14, 15, 16]
+        assert sum(batch.rows for batch in told) == 8
+        counted = board.counters()
+        assert (counted["running"], counted["cycles"]) == (stop.cycles, 2 * stop.cycles)
+        for _ in range(2):
+            board._start(0, 2, 60)
+            board.write_value("stop", 1)
+            assert board._wait(0, 2, None) is None
+            assert board._stop(None).reason is StopReason.STOPPED
+        board.load(made_image(2))
+        stop = board.run(0, 2, 3)
+        assert (stop.code, stop.command, stop.address) == ("port.response", 0, 0x1234567890)
+        board.load(made_image(1))
+        stop = board.run(0, 2, 3)
+        assert (stop.reason, stop.code) == (StopReason.ERROR, "hang")
+        assert "running at instruction 0 (a), layer 0, position 0: it has made no progress" in stop.message
+        board._start(0, 2, 3)  # by a host that is gone without a word
+        board.close()
+        with Board(MACHINE, device) as other:
+            other.load(made_image())
+            assert other.run(0, 2, 3).reason is StopReason.LIMIT
 
 
 @pytest.mark.slow

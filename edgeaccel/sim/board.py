@@ -24,9 +24,8 @@ from pathlib import Path
 import numpy as np
 
 from edgeaccel.runtime.xdma import ANSWER, REQUEST
-from edgeaccel.soc.register_map import counter_names, register_map
 
-__all__ = ["NAMES", "Memory", "RtlMachine", "StandIn", "files", "main", "serve"]
+__all__ = ["ENGINES", "NAMES", "Memory", "RtlMachine", "StandIn", "files", "main", "serve"]
 
 EXAMPLES = """\
 examples:
@@ -66,16 +65,19 @@ class RtlMachine:
     machine : Machine
     memory : uint8 array
         By global address.
-    timing : str or MemoryModel
-        Of the memories, as `edgeaccel.runtime.rtl.MEMORIES` names them.
+    settings : dict
+        Of `edgeaccel.runtime.rtl.RtlDevice`.
+
+    Members
+    -------
+    registers : RegisterMap
     """
 
-    def __init__(self, machine, memory, timing="ideal"):
+    def __init__(self, machine, memory, **settings):
         from edgeaccel.runtime.rtl import RtlDevice
 
-        self.registers = register_map(machine, counter_names(machine))
-        self._device = RtlDevice(machine, memory=timing, content=memory)
-        self._simulation = self._device.simulation
+        self._device = RtlDevice(machine, content=memory, **settings)
+        self.registers, self._simulation = self._device.registers, self._device.simulation
         self.interrupt, self._left = False, 0
         self._simulation.reset()
 
@@ -102,6 +104,15 @@ class RtlMachine:
 
     def _look(self):
         self.interrupt = self._simulation.run(1) == "interrupt"
+
+
+def _golden(machine, memory):
+    from edgeaccel.sim.board_golden import GoldenBoard
+
+    return GoldenBoard(machine, memory)
+
+
+ENGINES = {"rtl": RtlMachine, "golden": _golden}
 
 
 class StandIn:
@@ -184,11 +195,11 @@ def main(arguments=None):
     )
     parser.add_argument("--device", metavar="PATH", type=Path, required=True, help="what the files' names begin with")
     parser.add_argument("--preset", choices=tuple(MACHINES), default="tiny", help="the machine (tiny by default)")
-    parser.add_argument("--engine", choices=("rtl", "golden"), default="rtl", help="what computes (rtl by default)")
+    parser.add_argument("--engine", choices=tuple(ENGINES), default="rtl", help="what computes (rtl by default)")
     options = parser.parse_args(arguments)
     try:
         with files(options.device):
-            serve(machine(options.preset), options.device, options.engine)
+            serve(machine(options.preset), options.device, ENGINES[options.engine])
     except (ToolMissingError, ModuleNotFoundError) as error:
         print(f"error: {error}; pip install 'edgeaccel[sim]' brings what a simulation needs", file=sys.stderr)
         return 3
@@ -213,16 +224,20 @@ def files(device):
 
 
 def serve(machine, device, engine, stand_in=StandIn):
-    """Make the files of a board, and serve them until a signal comes."""
+    """Make the files of a board, and serve them until a signal comes.
+
+    Parameters
+    ----------
+    machine : Machine
+    device : path
+        What the names of the files begin with.
+    engine : function of (Machine, uint8 array)
+        What makes the machine that is served, as `ENGINES`.
+    stand_in : type
+    """
     memory = Memory(f"{device}_h2c_0", machine.data_base + DATA_BYTES)
     os.link(f"{device}_h2c_0", f"{device}_c2h_0")
-    if engine == "rtl":
-        built = RtlMachine(machine, memory.bytes)
-    else:
-        from edgeaccel.sim.board_golden import GoldenBoard
-
-        built = GoldenBoard(machine, memory.bytes)
-    served = stand_in(built, device)
+    served = stand_in(engine(machine, memory.bytes), device)
     print(f"{device} is a board", flush=True)
     served.serve()
 
