@@ -5,19 +5,29 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from amaranth.sim import Simulator
 from test_golden_machine import SHAPES
 from test_reference import random_checkpoint
+from test_streamer import random_commands, sizes
 
 from edgeaccel import isa
 from edgeaccel.checkpoint import example
 from edgeaccel.compiler import compile_model
+from edgeaccel.golden import blocks
+from edgeaccel.golden.cycles import fetcher as cycles_fetcher
 from edgeaccel.golden.cycles.machine import CycleMachine, masters
 from edgeaccel.golden.cycles.memory import Memory
+from edgeaccel.golden.cycles.reader import BlockReader
+from edgeaccel.golden.cycles.writer import BlockWriter
+from edgeaccel.golden.memory import Streamer, ideal_memory
+from edgeaccel.golden.timing import Pattern
 from edgeaccel.machine import machine
+from edgeaccel.memory import TileStreamer
 from edgeaccel.runtime.device import StopReason
 from edgeaccel.runtime.golden import GoldenDevice
 from edgeaccel.runtime.rtl import RtlDevice, scaled
 from edgeaccel.sim.memory import DDR4_2400, HBM2, IDEAL, Channel
+from edgeaccel.sim.streamer_bench import Phase, ReadMemory, _Core, _slave
 
 TINY = machine("tiny")
 DATA_BYTES = 1 << 24
@@ -131,6 +141,137 @@ def test_other_machines(changes, rng):
     built = machine("tiny", changes=changes, vector_inputs=1024, max_channels=256, slots=8, pages=16, positions=256)
     image = compile_model(odd("qwen2", rng, n_layers=1), built, weights="int8", cache="int4")
     check(image, rng.integers(0, 300, 7).tolist(), 10, HBM2, built=built)
+
+
+class Ideal:
+    """A channel as `Memory` takes it."""
+
+    def __init__(self, latency):
+        self.serve = ideal_memory(latency)
+
+
+@pytest.mark.parametrize("port_ps", [2222, 4000, 5000, 1000])
+@pytest.mark.parametrize(("data_width", "word_width"), [(128, 128), (256, 512), (256, 64)])
+def test_streamer(data_width, word_width, port_ps, rng):
+    """Ports with a clock of their own, also where the core cannot keep up with them, and words that have to wait."""
+    golden = Streamer(**sizes(data_width, word_width) | {"outstanding": 16, "buffer_words": 512})
+    commands = random_commands(rng, golden, 12)
+    stalls = {name: np.repeat(rng.random(3000) < share, 4) for name, share in (("commands", 0.6), ("words", 0.8))}
+    model = TileStreamer(port_domain="sync" if port_ps == 4000 else "port", **vars(golden))
+    bus = ReadMemory(np.zeros(1 << 16, np.uint8), golden.beat_bytes, latency=20)
+    core = _Core(model, [Phase(commands=commands, n_words=sum(c.words for c in commands))], stalls, {})
+    simulator = Simulator(model)
+    for domain, period in zip(model.domains, (4000, port_ps), strict=False):
+        simulator.add_clock(period * 1e-12, phase=1e-9, domain=domain)  # the first edges are the same
+    simulator.add_testbench(core.drive)
+    simulator.add_testbench(_slave(model, bus), background=True)
+    simulator.run()
+
+    memory = Memory(Ideal(20), 1 << 16)
+    streamer = cycles_fetcher.TileStreamer(golden, memory, (4000, port_ps))
+    source, sink = (Pattern(stalls[name]) for name in ("commands", "words"))
+    accepted, words, left, cycle, offers_from = [], [], list(commands), 0, 0
+    while len(words) < len(core.runs[0].cycles):
+        streamer.begin(cycle)
+        if left and source.first(offers_from) <= cycle and streamer.commands.has_room:
+            streamer.commands.put(left.pop(0))
+            accepted.append(cycle)
+            offers_from = cycle + 1
+        if streamer.head is not None and sink.first(cycle) == cycle:
+            streamer.get()
+            words.append(cycle)
+        streamer.step(cycle)
+        cycle += 1
+    assert accepted == core.runs[0].commands
+    assert [each[0] for each in memory.reads] == bus.address_cycles
+    assert words == core.runs[0].cycles
+
+
+WIDTHS = [(128, 16), (128, 32), (128, 64), (256, 16), (256, 4)]  # bits of the memory's beats, bytes of the stream's
+
+
+def random_blocks(rng, n):
+    """Commands of `n` blocks at any byte."""
+    lengths = rng.choice([1, 5, 33, 64, 100, 300, 700], n) + rng.integers(0, 16, n)
+    return [
+        blocks.Command(address=int(address), bytes=int(n_bytes))
+        for address, n_bytes in zip(rng.integers(0, 1 << 16, n), lengths, strict=True)
+    ]
+
+
+@pytest.mark.parametrize(("data_width", "stream_bytes"), WIDTHS)
+def test_reader(data_width, stream_bytes, rng):
+    """Cycle by cycle as by recurrence."""
+    sizes = {"data_width": data_width, "stream_bytes": stream_bytes, "buffer_beats": 24, "outstanding": 3, "queue": 2}
+    commands = random_blocks(rng, 20)
+    source, sink = (Pattern(np.repeat(rng.random(4000) < share, 3)) for share in (0.4, 0.7))
+    expected = blocks.Reader(**sizes).timing(commands, latency=9, source=source, sink=sink)
+    memory = Memory(Ideal(9), 1 << 16)
+    reader = BlockReader(memory, **sizes)
+    accepted, taken, left, offers_from = [], [], list(commands), 0
+    for cycle in range(expected.taken[-1] + 50):
+        reader.begin(cycle)
+        if left and source.first(offers_from) <= cycle and reader.commands.has_room:
+            reader.commands.put(left.pop(0))
+            accepted.append(cycle)
+            offers_from = cycle + 1
+        if reader.head is not None and sink.first(cycle) == cycle:
+            taken.append((cycle, reader.get()))
+        reader.step(cycle)
+    assert accepted == expected.commands.tolist()
+    assert [each[0] for each in memory.reads] == expected.addresses.tolist()
+    assert [each[0] for each in taken] == expected.taken.tolist()
+    assert [each[1] for each in taken].count("last") == len(commands)
+
+
+class OpenMemory(Memory):
+    """Takes a burst's data together with its address, or later."""
+
+    def __init__(self, latency):
+        super().__init__(self, 1 << 16)
+        self.latency = latency
+
+    def begin(self, cycle):
+        super().begin(cycle)
+        self.takes_data = True
+
+    def serve(self, cycle, address, beats, write):
+        return [cycle + self.latency]
+
+
+@pytest.mark.parametrize(("data_width", "stream_bytes"), WIDTHS)
+def test_writer(data_width, stream_bytes, rng):
+    """Cycle by cycle as by recurrence."""
+    sizes = {"data_width": data_width, "stream_bytes": stream_bytes, "buffer_beats": 40, "outstanding": 3, "queue": 2}
+    commands = random_blocks(rng, 20)
+    source, sink = (Pattern(np.repeat(rng.random(4000) < share, 3)) for share in (0.4, 0.7))
+    expected = blocks.Writer(**sizes).timing(commands, latency=9, source=source, blocks=sink)
+    memory = OpenMemory(9)
+    writer = BlockWriter(memory, **sizes)
+    beats = [
+        (n_bytes <= stream_bytes, min(n_bytes, stream_bytes))
+        for command in commands
+        for n_bytes in range(command.bytes, 0, -stream_bytes)
+    ]
+    accepted, taken, done, left = [], [], [], list(commands)
+    offers_command = offers_beat = 0
+    for cycle in range(expected.done[-1] + 50):
+        writer.begin(cycle)
+        memory.begin(cycle)
+        if writer.done:
+            done.append(cycle)
+        if left and source.first(offers_command) <= cycle and writer.commands.has_room:
+            writer.commands.put(left.pop(0))
+            accepted.append(cycle)
+            offers_command = cycle + 1
+        if beats and sink.first(offers_beat) <= cycle and writer.offer(*beats[0]):
+            taken.append(cycle)
+            beats.pop(0)
+            offers_beat = cycle + 1
+        writer.step(cycle)
+    assert accepted == expected.commands.tolist()
+    assert taken == expected.taken.tolist()
+    assert done == expected.done.tolist()
 
 
 @pytest.mark.slow  # two builds
