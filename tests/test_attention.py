@@ -32,6 +32,14 @@ def engine():
     return AttentionEngine(CONFIG, slots=16, entries=64, port_bytes=PORT_BYTES)
 
 
+@pytest.fixture(scope="module")
+def engine_of_large_ports():
+    """Ports larger than the writer knows, which changes nothing of the hardware: only for what is not appended to."""
+    engine = AttentionEngine(CONFIG, slots=16, entries=64, port_bytes=PORT_BYTES)
+    engine.port_bytes *= 2
+    return engine
+
+
 def generator(seed):
     print(f"seed {seed}")
     return np.random.default_rng(seed)
@@ -118,6 +126,19 @@ def test_long(engine, format):
     steps = [asker.ask(sequence, 2, 1000, window=window) for window in (0, 1, 33, 500, 999, 1000, 2000)]
     steps += [asker.ask(sequence, 2, 900, window=100, rows=2, causal=True)]
     simulate(engine, MEMORY, steps, n_pages=len(sequence.pages), rng=rng)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("format", ["int16", "int8", "int4"])
+@pytest.mark.parametrize("head_dim", [64, 80, 128, 256])
+def test_long_heads(engine_of_large_ports, head_dim, format):
+    """A thousand positions of heads as long as models have them: all, a window, and rows of tokens."""
+    rng = generator(head_dim)
+    sequence = filled(rng, layout_of(1, head_dim, format, page_bits=1), 1000)
+    asker = Asker(rng)
+    steps = [asker.ask(sequence, 3, 1000), asker.ask(sequence, 1, 1000, window=333)]
+    steps += [asker.ask(sequence, 1, 999, rows=2, causal=True)]
+    simulate(engine_of_large_ports, MEMORY, steps, n_pages=len(sequence.pages), rng=rng)
 
 
 @pytest.mark.parametrize("format", ["int16", "int8", "int4"])
