@@ -263,12 +263,15 @@ def test_slow_memories(monkeypatch, engine, head_dim, format):
 
 
 @pytest.mark.slow
-def test_sets(monkeypatch):
-    """Two sets of groups, which work on different units at the same time; one row, one format, other blocks."""
+@pytest.mark.parametrize("port_mhz", [250, 450])
+def test_sets(monkeypatch, port_mhz):
+    """Two sets of groups, which work on different units at the same time; one row, other blocks, one clock or two."""
     rng = generator(3)
-    config = preset("tiny", groups=4, rows=1, block=16, formats=("int8",), buffer_inputs=8192)
+    sizes = {"groups": 4, "rows": 1, "block": 16, "formats": ("int8",), "buffer_inputs": 8192}
+    config = preset("tiny", port_mhz=port_mhz, **sizes)
     engine = AttentionEngine(config, slots=16, entries=64, port_bytes=PORT_BYTES)
-    steps = shape_steps(rng, 3, 8, 2, "int8", COUNTS, config=config)
-    compare(monkeypatch, engine, MEMORY, steps, n_pages=9, rng=rng)
-    sequence = Sequence(layout=layout_of(3, 10, "int8", config=config), pages=[3, 1, 4, 0], table=9)
-    compare(monkeypatch, engine, HBM2_PORT, tokens(rng, sequence, 2, 3, 35), n_pages=5, rng=rng)
+    for model in (MEMORY, HBM2_PORT):
+        steps = shape_steps(rng, 3, 8, 2, "int8", COUNTS, config=config)
+        compare(monkeypatch, engine, model, steps, n_pages=9, rng=rng)
+        sequence = Sequence(layout=layout_of(3, 10, "int8", config=config), pages=[3, 1, 4, 0], table=9)
+        compare(monkeypatch, engine, model, tokens(rng, sequence, 2, 3, 35), n_pages=5, rng=rng)

@@ -257,6 +257,7 @@ def simulate(engine, model, steps, *, n_pages, rng, base=0, stalls=None, check=T
         memories=memories,
         stalls=stalls,
         clocks=dict(zip(engine.domains, (config.core_mhz, config.port_mhz), strict=False)),
+        domains={"m_axi_cache": engine.domains[0]},
         check=check,
         optimise=optimise,
     )

@@ -2,6 +2,7 @@
 
 from collections import deque
 from dataclasses import dataclass
+from fractions import Fraction
 
 import numpy as np
 
@@ -37,7 +38,9 @@ def scale_streamer(config):
 
 
 class AttentionEngine:
-    """`edgeaccel.attention.AttentionEngine` with its memories, for legal commands and one clock.
+    """`edgeaccel.attention.AttentionEngine` with its memories, for legal commands.
+
+    With two clocks, the ports' memories and that of the scales count cycles of theirs, the cache's those of the core.
 
     Parameters
     ----------
@@ -68,8 +71,9 @@ class AttentionEngine:
         self.memories = {name: Memory(channel, bursts) for name, channel in channels.items()}
         self.table = PageTable()
         port = Streamer(data_width=config.port_data_width, word_width=config.word_bits)
-        self.ports = [TileStreamer(port, self.memories[f"m_axi_{n}"]) for n in range(config.groups)]
-        scales = TileStreamer(scale_streamer(config), self.memories["m_axi_scales"])
+        periods = (Fraction(config.port_mhz) / Fraction(config.core_mhz)).as_integer_ratio()
+        self.ports = [TileStreamer(port, self.memories[f"m_axi_{n}"], periods) for n in range(config.groups)]
+        scales = TileStreamer(scale_streamer(config), self.memories["m_axi_scales"], periods)
         self.attention = attention = Attention(config, table=self.table, scales=scales, lookahead=lookahead)
         self.writer = CacheWriter(
             config,
@@ -123,7 +127,7 @@ class AttentionEngine:
 
 @dataclass(frozen=True)
 class AttentionTiming:
-    """Cycles, counted from the first after reset.
+    """Cycles, counted from the first after reset; those of reads are the ports'.
 
     Attributes
     ----------
