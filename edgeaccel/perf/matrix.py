@@ -9,7 +9,7 @@ from edgeaccel.golden.array import tile_beats
 from edgeaccel.golden.engine import port_words
 from edgeaccel.golden.pe import group_latency, scaled_accumulator_latency
 
-__all__ = ["PortMemory", "Prediction", "predict"]
+__all__ = ["PortMemory", "Prediction", "array_cycles", "predict"]
 
 ADDRESS_CYCLES = 3  # from a streamer's command to its first burst
 ENTRY_CYCLES = 2  # from an entry to its first word
@@ -75,7 +75,7 @@ def predict(config, operators, memory):
     clocks = _Clocks(config)
     first, last = operators[0], operators[-1]
     words = _of_groups(port_words(config, operator) for operator in operators)
-    cycles = _of_groups(_array_cycles(config, operator) for operator in operators)
+    cycles = _of_groups(array_cycles(config, operator) for operator in operators)
     beats = max(1, config.word_bits // config.port_data_width)
     words_per_beat = max(1, config.port_data_width // config.word_bits)
 
@@ -122,7 +122,7 @@ def _of_groups(counts):
     return [sum(of_group) for of_group in zip(*counts, strict=True)]
 
 
-def _array_cycles(config, operator):
+def array_cycles(config, operator):
     """Cycles that each group needs at least: for its words, or for its channels' block sums, `scalers` a cycle."""
     layout = config.layout(operator.format)
     n_blocks = -(-operator.inputs // layout.inputs) * layout.blocks

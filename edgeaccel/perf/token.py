@@ -31,14 +31,13 @@ BUFFER_WORDS = Streamer().buffer_words
 # Cycles of the ways between units.
 REQUEST_CYCLES = 8  # from a fetch to its first address
 OPERATOR_CYCLES = 4  # from a multiply to the feed
-ENTRY_CYCLES = 4  # from results of the array to the epilogue
-EXIT_CYCLES = 4  # from the epilogue to its places
-GAIN_CYCLES = 8  # into the activation buffer
+ENTRY_CYCLES = 1  # from results of the array to the epilogue
+EXIT_CYCLES = 1  # from the epilogue to its places
+GAIN_CYCLES = 7  # into the activation buffer
 STEP_CYCLES = 2  # from statistics to the vector that takes them
 READ_CYCLES = 12  # from a read to its address, and from its answer to the target
-QUERY_CYCLES = 14  # from the last query in the activation buffer to its first product
 CACHE_CYCLES = 24  # from vectors of the epilogue to the cache writer, and through it
-OUTPUT_CYCLES = 10  # from attention's vectors into the activation buffer
+OUTPUT_CYCLES = 0  # from attention's vectors into the activation buffer
 LOGITS_CYCLES = 16  # from the last logits to the token
 
 
@@ -150,6 +149,8 @@ def predict(machine, program, memory, *, position, rows=1, last=True, cache_memo
     timeline = _Timeline(machine, view, memory, cache_memory or memory, position, rows)
     for name, fields, layer, skipped, number in walk(program, rows=rows, last=last):
         timeline.issue(name, skipped)
+        if name == "sync" and timeline.lead is None:
+            timeline.lead = timeline.now
         timeline.place = number, layer
         getattr(timeline, f"do_{name}", timeline.do_nothing)(fields, layer)
     cycles = ceil(timeline.now)
@@ -181,6 +182,7 @@ class _Timeline:
         self.loads, self.appends, self.statistics = [], [], []
         self.reads, self.gains, self.heads = [], [0.0], []
         self.factors = self.token = 0.0
+        self.lead = None  # when the first `sync` is come to
         self.words = 0
         self.place, self.spans = (0, 0), []
         stages = 12 + rotary.LATENCY + function.latency(machine.functions) + 12  # `golden.epilogue.steps_net`
@@ -197,10 +199,14 @@ class _Timeline:
 
     def do_read(self, f, layer):
         by_row = f["index"] in ("token", "position")
-        count = self.rows if by_row else 1
-        self.now += ROWS_CYCLES + ROW_CYCLES * self.rows - PRODUCT_CYCLES["read"] if by_row else 0
+        count, first = 1, self.now
+        if by_row:
+            count = self.rows
+            own = ROWS_CYCLES + ROW_CYCLES * count
+            self.now += own - INSTRUCTION_CYCLES - PRODUCT_CYCLES["read"]
+            first = self.now - ROW_CYCLES * (count - 1)  # when the first row's is given
         beats = count * max(f["bytes"] / (self.config.port_data_width / 8), f["bytes"] / (4 * self.config.vector_lanes))
-        self.reader_free = max(self.now, self.reader_free) + beats
+        self.reader_free = max(first, self.reader_free) + beats
         done = self.reader_free + READ_CYCLES + self.latency
         if f["target"] in ("vector", "table"):
             self.reads.append(done)
@@ -242,16 +248,16 @@ class _Timeline:
         start = self.now + OPERATOR_CYCLES
         if f["wait"]:
             start = max(start, self.loads.pop(0))
-        shape = _shape(self.config, f["format"], f["inputs"], f["channel_tiles"])
+        ready, taken, through = _shape(self.config, f["format"], f["inputs"], f["channel_tiles"])
         asked, words, of_all = self.fetches.pop(0)
-        first = max(start + shape.first_word, self.array_free)
+        first = max(start + ready, self.array_free)
         # Until the array begins, ports run ahead of it by what their buffers hold.
         fetched = max(max(asked, self.port_free) + words / self.rate, first + (words - BUFFER_WORDS) / self.rate)
         self.port_free = fetched
-        last = max(first + shape.last_word - shape.first_word, fetched)
+        last = max(first + taken - 1, fetched)
         self.array_free = last + 1
         self.take(first, self.array_free, of_all)
-        n_tiles, through = f["channel_tiles"], shape.last_result - shape.last_word
+        n_tiles = f["channel_tiles"]
         self.results.append((last + through, (last - first) / n_tiles, n_tiles))
 
     def do_vector(self, f, layer):
@@ -276,26 +282,26 @@ class _Timeline:
             gained = self.gains.pop() if f["gain"] and len(self.gains) > 1 else 0.0
             self.loads.append(max(end, gained) + GAIN_CYCLES)
         if f["to_cache"]:
-            self.heads.append(end)
+            self.heads.append((begin + self.path_cycles, end))
         if f["to_logits"] and f["ends"]:
             self.token = end + LOGITS_CYCLES
 
     def do_append(self, f, layer):
         layout, config = self.layout, self.config
         steps = _steps(config, layout, bool(f["values"]), self.position % config.block, self.rows)
-        begin = self.heads.pop(0) + CACHE_CYCLES + scale_latency(config.vector_lanes) + applier_latency()
-        self.writer_free = max(begin, self.writer_free) + steps
+        # It writes head by head as they come.
+        way = CACHE_CYCLES + scale_latency(config.vector_lanes) + applier_latency()
+        first, last = (came + way for came in self.heads.pop(0))
+        self.writer_free = max(max(first, self.writer_free) + steps, last + steps / layout.heads)
         if f["event"]:
             self.appends.append(self.writer_free + self.latency)
 
     def do_attend(self, f, layer):
         # Tiles are asked for as soon as they are written; queries and the array are waited for where the tiles are.
-        ahead = attention.FIRST_READ + attention.WORD_CYCLES + self.latency
-        start = max(self.now, self.array_free - ahead)
-        if f["wait"]:
-            start = max(start, self.appends.pop(0))
+        start = max(self.now, self.appends.pop(0)) if f["wait"] else self.now
+        loaded = max(start, self.array_free)
         if f["load"]:
-            start = max(start, self.loads.pop(0) + QUERY_CYCLES - ahead)
+            loaded = max(loaded, self.loads.pop(0))
         config, ratio = self.config, f["ratio"]
         command = Attend(
             n_heads=f["n_heads"],
@@ -307,35 +313,41 @@ class _Timeline:
             rows=min(ratio, config.rows) if f["spread"] else self.rows,
             window=f["window"],
         )
-        cycles = _attend(config, self.layout, command, self.cache_memory)
+        ahead = {"queries": ceil(loaded - start), "port": ceil(max(0, self.port_free - start))}
+        cycles = _attend(config, self.layout, command, self.cache_memory, **ahead)
         end = start + cycles.last_result
-        self.port_free = max(self.port_free, start + attention.FIRST_READ + self.latency + cycles.port_cycles)
+        self.port_free = max(self.port_free, start + cycles.last_word)
         self.array_free = end
-        self.take(start + ahead, end, cycles.beats * config.port_data_width // config.word_bits)
+        self.take(start + cycles.first_word, end, cycles.beats * config.port_data_width // config.word_bits)
         if f["event"]:
-            self.loads.append(end + OUTPUT_CYCLES + -(-self.layout.head_dim // config.vector_lanes))
+            self.loads.append(end + OUTPUT_CYCLES)
 
     def do_next(self, f, layer):
         if self.token:
             self.now = max(self.now, self.token) + NEXT_CYCLES
-        else:  # the next batch begins before, but it waits for the vectors
-            self.now = max([self.now, *self.vector_ends]) + NEXT_CYCLES + BATCH_CYCLES
+        else:  # the next batch begins before, and waits for the vectors at its first `sync`
+            self.now = max(self.now + NEXT_CYCLES + BATCH_CYCLES, *(end - self.lead for end in self.vector_ends))
 
 
 @cache
 def _shape(config, format, inputs, channel_tiles):
-    """Prediction of an operator whose words are there already."""
+    """Of an operator whose words are there: cycles until the first group takes one, takes all, the results are out.
+
+    Groups behind the first are later by a cycle each, with this operator and with the next.
+    """
     operator = Operator(format=format, inputs=inputs, channel_tiles=channel_tiles)
-    return matrix.predict(config, [operator], PortMemory(latency=0, share=1e9))
+    shape = matrix.predict(config, [operator], PortMemory(latency=0, share=1e9))
+    taken = matrix.array_cycles(config, operator)[0]
+    return shape.first_word, taken, shape.last_result - (shape.first_word + taken - 1)
 
 
-def _attend(config, layout, command, memory):
-    return _attend_of(config, layout, tuple(sorted(vars(command).items())), memory)
+def _attend(config, layout, command, memory, **ahead):
+    return _attend_of(config, layout, tuple(sorted(vars(command).items())), memory, **ahead)
 
 
 @cache
-def _attend_of(config, layout, command, memory):
-    return attention.predict(config, layout, Attend(**dict(command)), memory)
+def _attend_of(config, layout, command, memory, **ahead):
+    return attention.predict(config, layout, Attend(**dict(command)), memory, **ahead)
 
 
 @cache
