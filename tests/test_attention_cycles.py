@@ -9,10 +9,16 @@ import pytest
 from edgeaccel.attention.engine import AttentionEngine
 from edgeaccel.cache import CacheLayout
 from edgeaccel.config import preset
+from edgeaccel.golden.array import Source
 from edgeaccel.golden.attention_cycles import attention_cycles
+from edgeaccel.golden.attention_cycles.scores import ScorePath
+from edgeaccel.golden.attention_cycles.values import ValueAccumulator
 from edgeaccel.golden.float import encode
+from edgeaccel.golden.scores import scores_cycles
 from edgeaccel.golden.softmax import LOG2_E
+from edgeaccel.golden.timing import Pattern
 from edgeaccel.golden.units import Attend
+from edgeaccel.golden.values import value_cycles
 from edgeaccel.sim import attention as sim
 from edgeaccel.sim.attention import Appended, Asked, Sequence, random_codes
 from edgeaccel.sim.bench import random_stalls
@@ -275,3 +281,95 @@ def test_sets(monkeypatch, port_mhz):
         compare(monkeypatch, engine, model, steps, n_pages=9, rng=rng)
         sequence = Sequence(layout=layout_of(3, 10, "int8", config=config), pages=[3, 1, 4, 0], table=9)
         compare(monkeypatch, engine, model, tokens(rng, sequence, 2, 3, 35), n_pages=5, rng=rng)
+
+
+class Offered:
+    """Items of a stream under stalls, as the units take them from each other."""
+
+    def __init__(self, items, pattern):
+        self.items, self.source = items, Source(len(items), pattern)
+
+    def begin(self, cycle):
+        self.cycle = cycle
+        self.head = self.first() if self.offered(cycle) else None
+
+    def offered(self, cycle):
+        return self.source.offers(cycle)
+
+    def first(self):
+        return self.items[len(self.source.taken)]
+
+    def take(self, cycle):
+        item = self.first()
+        self.source.taken.append(cycle)
+        return item
+
+    def get(self):
+        return self.take(self.cycle)
+
+
+def patterns_of(rng, *names):
+    return {name: Pattern(np.repeat(rng.random(400) < rng.choice([0.2, 0.6, 1]), 3)) for name in names}
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_scores_alone(seed):
+    """Cycle by cycle as by recurrence, which tests hold to the hardware."""
+    rng = generator(seed)
+    beats = rng.integers(1, CONFIG.block // CONFIG.vector_lanes + 1, 30)
+    patterns = patterns_of(rng, "i", "i_steps", "i_scales", "o", "o_chunks")
+    steps = Offered([(0, n == 0, n == 29, each) for n, each in enumerate(beats)], patterns["i_steps"])
+    beats_in, scales = (Offered([True] * sum(beats), patterns[name]) for name in ("i", "i_scales"))
+    path = ScorePath(CONFIG, steps, scales)
+    given = {"o": [], "o_chunks": []}
+    for cycle in range(3000):
+        scales.begin(cycle)
+        path.begin(cycle)
+        if beats_in.offered(cycle) and path.ready(cycle):
+            beats_in.take(cycle)
+            path.put(cycle)
+        if path.loads.head is not None and patterns["o"].first(cycle) == cycle:
+            path.loads.get()
+            given["o"].append(cycle)
+        if path.chunks.offered(cycle) and patterns["o_chunks"].first(cycle) == cycle:
+            path.chunks.take(cycle)
+            given["o_chunks"].append(cycle)
+        path.step(cycle)
+    given |= {"i": beats_in.source.taken, "i_steps": steps.source.taken, "i_scales": scales.source.taken}
+    for name, cycles in scores_cycles(beats, patterns, CONFIG).items():
+        np.testing.assert_array_equal(given[name], cycles, err_msg=name)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_values_alone(seed):
+    """Short vectors of few slots, which wait for their own sums."""
+    rng = generator(seed)
+    slots, chunks, channels = rng.integers(1, 4), 12, int(rng.choice([8, 10, 24]))
+    units = {
+        "slot": np.tile(np.arange(slots), chunks),
+        "first": np.repeat(np.arange(chunks) % 6 == 0, slots),
+        "last": np.repeat(np.arange(chunks) % 6 == 5, slots),
+        "channels": np.full(slots * chunks, channels),
+    }
+    patterns = patterns_of(rng, "i", "i_steps", "i_chunks", "o")
+    of_slot = list(zip(*(units[name].tolist() for name in ("slot", "first", "last")), strict=True))
+    n_beats = -(-channels // CONFIG.vector_lanes)
+    steps = Offered([(*each, n_beats, False) for each in of_slot], patterns["i_steps"])
+    of_chunks = Offered(of_slot, patterns["i_chunks"])
+    of_unit = -(-channels // CONFIG.tile_channels) * CONFIG.tile_channels // CONFIG.vector_lanes
+    beats_in = Offered([True] * (of_unit * slots * chunks), patterns["i"])
+    values = ValueAccumulator(CONFIG, steps, of_chunks, ahead=10)
+    given = []
+    for cycle in range(3000):
+        values.begin(cycle)
+        if beats_in.offered(cycle) and values.ready(cycle):
+            beats_in.take(cycle)
+            values.put(cycle)
+        if values.output.head is not None and patterns["o"].first(cycle) == cycle:
+            values.output.get()
+            given.append(cycle)
+        values.step(cycle)
+    taken = {"i": beats_in, "i_steps": steps, "i_chunks": of_chunks}
+    taken = {name: each.source.taken for name, each in taken.items()} | {"o": given}
+    for name, cycles in value_cycles(units, patterns, CONFIG, ahead=10).items():
+        np.testing.assert_array_equal(taken[name], cycles, err_msg=name)
