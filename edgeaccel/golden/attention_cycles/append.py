@@ -75,11 +75,19 @@ class KVAppend:
         self.done = self.writer.done
         self.has_room = self._left > 0 and self._inside.free(cycle) and self._scales.free(cycle)
 
-    def put(self, last=None):
-        """A beat of the vectors; which ones are the last the command tells too."""
+    def put(self, last):
+        """A beat of the vectors.
+
+        Raises
+        ------
+        ValueError
+            If the vector is not as long as its command says: an error, of which the cycle model tells nothing.
+        """
         command = self._feeding
         self._left -= 1
         is_last = self._left % command.vector_beats == 0
+        if bool(last) != is_last:
+            raise ValueError(f"vectors must have {command.vector_beats} beats, as their append says")
         self._inside.put_in(self._cycle, (is_last, self._left % command.head_beats == 0, self._left == 0))
         if is_last:
             self._scales.put_in(self._cycle)

@@ -1,8 +1,8 @@
 """Page table, cycle by cycle: what is looked up is what was written in cycles before."""
 
-__all__ = ["FIND_CYCLES", "PageTable", "Place", "place_of"]
-
 from typing import NamedTuple
+
+__all__ = ["FIND_CYCLES", "PageTable", "Place", "place_of"]
 
 FIND_CYCLES = 12  # of `PageFinder`: asking, looking, three products of three cycles, telling
 
