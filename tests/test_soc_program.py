@@ -7,6 +7,8 @@ import pytest
 from amaranth.hdl import Module
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
+from test_sequencer import Bench
+from test_sequencer import small_machine as sequencer_machine
 from test_soc_share import MACHINES, STALLED, Bundle, closed, run, small_machine, stalls_of
 
 from edgeaccel import isa
@@ -14,6 +16,7 @@ from edgeaccel.memory import axi
 from edgeaccel.sim.vectors import generator
 from edgeaccel.soc import axi_lite
 from edgeaccel.soc.program import LINE_WIDTH, ProgramMemory, line_layout
+from edgeaccel.soc.sequencer import SequencerErrorCode, State
 from edgeaccel.soc.tokens import TokenMemory
 
 N_CYCLES = 1500
@@ -161,6 +164,16 @@ def test_line_layout(name):
     got = {field: code >> of.offset & ((1 << of.width) - 1) for field, of in layout}
     assert got == {"opcode": isa.INSTRUCTIONS[name].opcode, "when": isa.WHEN.index(when)} | values
     assert layout.size <= LINE_WIDTH
+
+
+@pytest.mark.parametrize("jump", ["again", "next"])
+def test_a_jump_past_any_program(jump):
+    """Nor does a target count that is past all that the memory holds: it is not taken for one of the program."""
+    machine = sequencer_machine(rows=2)
+    fields = {"again": {"target": 64}, "next": {"target": 128}}[jump]
+    program = isa.assemble([("loop", {"layers": 2}), (jump, fields), ("end", {})])
+    bench = Bench(machine, generator(574), program, [1, 2, 3, 4], open_share=1.0)
+    assert bench.run((0, 4, 8)) == [(State.ERROR, SequencerErrorCode.PROGRAM)]
 
 
 @MACHINES

@@ -21,6 +21,7 @@ __all__ = ["Sequencer", "SequencerError", "SequencerErrorCode", "State", "most_p
 
 # What was just handed over may not show yet in a unit that tells that it is done.
 _SETTLE_CYCLES = 2
+_TARGET_WIDTH = isa.INSTRUCTIONS["next"].fields["target"].width
 
 
 class State(enum.Enum, shape=3):
@@ -224,7 +225,8 @@ class Sequencer(wiring.Component):
             step=Signal(Step),
             line=line,
             fields={name: data.View(layout, line[: layout.size]) for name, layout in layouts.items()},
-            next_pc=Signal(range(self.machine.instructions + 1)),
+            # Wide enough for any target, so that none past the program looks like one of it.
+            next_pc=Signal(range(max(self.machine.instructions + 1, 1 << _TARGET_WIDTH))),
             n_lines=Signal(range(self.machine.instructions + 1), reset_less=True),
             program_address=Signal(64, reset_less=True),
             program_bytes=Signal(BYTES_WIDTH, reset_less=True),
