@@ -292,7 +292,8 @@ def test_damaged_checkpoints(kind, n_files, tmp_path, capsys, rng):
             device.load(image)
             assert len(generate(device, image, [0], 1).tokens) <= 1
         out.unlink(missing_ok=True)
-    assert 0 < n_images < n_files // 4
+    assert n_images < n_files // 4
+    assert n_images or n_files < 1000  # of a few damaged configurations none may be left
 
 
 def test_help(capsys):
