@@ -13,7 +13,7 @@ from amaranth.sim import Simulator
 from edgeaccel import isa
 from edgeaccel.machine import machine as named_machine
 from edgeaccel.memory.axi import Response
-from edgeaccel.soc import registers as registers_module
+from edgeaccel.soc import counters as counters_module
 from edgeaccel.soc.core import Unit
 from edgeaccel.soc.document import ERROR_CODES, c_header, instruction_page, main, register_page
 from edgeaccel.soc.register_map import STATES, UNITS, machine_words, register_map
@@ -349,7 +349,7 @@ def test_cycles_above_32_bits(monkeypatch):
     machine = small_machine()
     map_ = register_map(machine)
     first = (5 << 32) - 100
-    monkeypatch.setattr(registers_module, "_CYCLES_AT_RESET", first)
+    monkeypatch.setattr(counters_module, "_CYCLES_AT_RESET", first)
 
     async def bench(ctx, registers, host, tokens):
         ctx.set(registers.busy, 1)

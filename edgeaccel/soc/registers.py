@@ -1,8 +1,5 @@
 """What the host sees of a machine: registers behind AXI4-Lite, and an interrupt."""
 
-from functools import reduce
-from operator import or_
-
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import enum, wiring
 from amaranth.lib.wiring import In, Out
@@ -10,6 +7,7 @@ from amaranth.lib.wiring import In, Out
 from edgeaccel.memory import axi
 from edgeaccel.soc import axi_lite
 from edgeaccel.soc.core import UnitError
+from edgeaccel.soc.counters import RunCounters, any_of
 from edgeaccel.soc.register_map import REGISTER_BYTES, register_map
 from edgeaccel.soc.sequencer import State
 from edgeaccel.soc.tokens import token_port
@@ -17,7 +15,6 @@ from edgeaccel.soc.tokens import token_port
 __all__ = ["Registers"]
 
 _TOKEN_LANES = 3  # bytes that a token needs
-_CYCLES_AT_RESET = 0
 _ERROR_FIELDS = ("unit", "code", "port", "command", "address")
 
 
@@ -100,11 +97,14 @@ class Registers(wiring.Component):
                 hits.eq(Cat(number == register.offset // REGISTER_BYTES for register in registers)),
                 is_token.eq(address[tokens_bits:] == self.map.tokens_offset >> tokens_bits),
             ]
-        contents = [Mux(hits[n], self._content(register, values), 0) for n, register in enumerate(registers)]
+        is_reading = (step == _Step.ACCESS) & ~writing
+        counted = self._counters(m, {r.name: hits[n] for n, r in enumerate(registers)}, is_reading)
+        held = [(n, register) for n, register in enumerate(registers) if not _is_counted(register)]
+        contents = [Mux(hits[n], self._content(register, values), 0) for n, register in held]
         content = Signal(32)
         write = Signal()
         m.d.comb += [
-            content.eq(_any(contents)),
+            content.eq(any_of([*contents, counted])),
             known.eq(Mux(is_token, is_whole, (hits & Mux(writing, can_be_written, ~0)).any())),
             write.eq((step == _Step.ACCESS) & writing & known),
             self.tokens.position.eq(number),
@@ -120,7 +120,6 @@ class Registers(wiring.Component):
             ]
         written = [(hits[n] & write, register) for n, register in enumerate(registers) if register.can_be_written]
         self._write(m, written, data, strobes, values)
-        self._cycles(m, values, {r.name: hits[n] & (step == _Step.ACCESS) & ~writing for n, r in enumerate(registers)})
         return m
 
     def _accesses(self, m, step, writing, address, data, strobes):
@@ -166,11 +165,11 @@ class Registers(wiring.Component):
         names = self.map.widths("hold", "read")
         own = {name: getattr(self, name) for name in names if hasattr(self, name)}
         own |= {f"error_{name}": self.error[name] for name in _ERROR_FIELDS}
-        counted = {name: Signal(width, name=name) for name, width in names.items() if name not in own}
-        counted["cycles"] = Signal(64, name="cycles", init=_CYCLES_AT_RESET)
+        counted = {bits.name for register in self.map.registers if _is_counted(register) for bits in register.bits}
+        others = {name: Signal(width, name=name) for name, width in names.items() if name not in own.keys() | counted}
         pending = Signal(name="done_pending")
-        m.d.sync += self.irq.eq(pending & counted["enable_done"])
-        return own | counted | {"done": pending, "cycles_high": Signal(32, name="cycles_high")}
+        m.d.sync += self.irq.eq(pending & others["enable_done"])
+        return own | others | {"done": pending}
 
     def _content(self, register, values):
         """What a register reads as."""
@@ -178,8 +177,6 @@ class Registers(wiring.Component):
             return Const(register.value, 32)
         if register.kind == "pulse":
             return Const(0, 32)
-        if register.name == "cycles_high":
-            return values["cycles_high"]
         content = Const(0, 0)
         for bits in register.bits:
             value = Value.cast(values[bits.name])[bits.low : bits.low + bits.width]
@@ -206,21 +203,20 @@ class Registers(wiring.Component):
         with m.If(self.done):
             m.d.sync += values["done"].eq(1)
 
-    def _cycles(self, m, values, reads):
-        """Count cycles and events of a run."""
-        counters = [signal for name, signal in values.items() if name.startswith("counter_")]
-        events = self.events if counters else []
-        with m.If(self.start & ~self.busy):
-            m.d.sync += [values["cycles"].eq(0), *(counter.eq(0) for counter in counters)]
-        with m.If(self.busy):
-            m.d.sync += values["cycles"].eq(values["cycles"] + 1)
-            m.d.sync += [counter.eq(counter + event) for counter, event in zip(counters, events, strict=True)]
-        with m.If(reads["cycles_low"]):
-            m.d.sync += values["cycles_high"].eq(values["cycles"][32:])
+    def _counters(self, m, hits, is_reading):
+        """Count cycles and events of a run; gives what a read of one of them reads."""
+        names = [register.name for register in self.map.registers if _is_counted(register)]
+        m.submodules.counters = counters = RunCounters(len(names) - 2)
+        m.d.comb += [
+            counters.clear.eq(self.start & ~self.busy),
+            counters.count.eq(self.busy),
+            counters.chosen.eq(Cat(hits[name] for name in names)),
+            counters.keep.eq(hits["cycles_low"] & is_reading),
+        ]
+        if len(names) > 2:
+            m.d.comb += counters.events.eq(self.events)
+        return counters.content
 
 
-def _any(values):
-    """OR of values, as a balanced tree."""
-    while len(values) > 1:
-        values = [reduce(or_, values[n : n + 2]) for n in range(0, len(values), 2)]
-    return values[0]
+def _is_counted(register):
+    return register.name in ("cycles_low", "cycles_high") or register.name.startswith("counter_")
