@@ -1,6 +1,6 @@
 """Token memory: the tokens that were given, and those that the machine has made."""
 
-from amaranth.hdl import Module
+from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
@@ -32,6 +32,9 @@ def token_port(machine):
 class TokenMemory(wiring.Component):
     """A token for each position, with a port for the host and one for the sequencer.
 
+    No memory on chip has two ports that write while others read without any collision, so there is one: a token of the
+    host is kept until the first cycle behind in which the sequencer writes none.
+
     Parameters
     ----------
     machine : Machine
@@ -39,7 +42,8 @@ class TokenMemory(wiring.Component):
     Members
     -------
     host, sequencer : flipped `token_port`
-        They must not write to one position in the same cycle.
+        From one of the host's tokens to the next there must be a cycle, the next one's at the latest, in which the
+        sequencer writes none.
     """
 
     def __init__(self, machine):
@@ -51,12 +55,18 @@ class TokenMemory(wiring.Component):
         depth = self.machine.positions
         m.submodules.memory = memory = Memory(shape=TOKEN_WIDTH, depth=depth, init=[], attrs=memory_attributes(depth))
         for port in (self.host, self.sequencer):
-            write, read = memory.write_port(), memory.read_port()
-            m.d.comb += [
-                write.addr.eq(port.position),
-                write.en.eq(port.write),
-                write.data.eq(port.token),
-                read.addr.eq(port.position),
-                port.read.eq(read.data),
-            ]
+            read = memory.read_port()
+            m.d.comb += [read.addr.eq(port.position), port.read.eq(read.data)]
+
+        write, own = memory.write_port(), self.sequencer
+        is_kept, position, token = Signal(), Signal.like(own.position), Signal.like(own.token)
+        with m.If(self.host.write):
+            m.d.sync += [is_kept.eq(1), position.eq(self.host.position), token.eq(self.host.token)]
+        with m.Elif(~own.write):
+            m.d.sync += is_kept.eq(0)
+        m.d.comb += [
+            write.en.eq(own.write | is_kept),
+            write.addr.eq(Mux(own.write, own.position, position)),
+            write.data.eq(Mux(own.write, own.token, token)),
+        ]
         return m
