@@ -269,18 +269,36 @@ def test_slow_memories(monkeypatch, engine, head_dim, format):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("port_mhz", [250, 450])
-def test_sets(monkeypatch, port_mhz):
-    """Two sets of groups, which work on different units at the same time; one row, other blocks, one clock or two."""
+def test_sets_and_clocks(monkeypatch):
+    """Two sets of groups, which work on different units at the same time; ports of another clock; one row."""
     rng = generator(3)
-    sizes = {"groups": 4, "rows": 1, "block": 16, "formats": ("int8",), "buffer_inputs": 8192}
-    config = preset("tiny", port_mhz=port_mhz, **sizes)
+    sizes = {"groups": 4, "rows": 1, "block": 16, "formats": ("int8",), "buffer_inputs": 8192, "port_mhz": 450}
+    config = preset("tiny", **sizes)
     engine = AttentionEngine(config, slots=16, entries=64, port_bytes=PORT_BYTES)
     for model in (MEMORY, HBM2_PORT):
         steps = shape_steps(rng, 3, 8, 2, "int8", COUNTS, config=config)
-        compare(monkeypatch, engine, model, steps, n_pages=9, rng=rng)
+        compare(monkeypatch, engine, model, steps, n_pages=9, rng=rng, optimise="-O0")
         sequence = Sequence(layout=layout_of(3, 10, "int8", config=config), pages=[3, 1, 4, 0], table=9)
-        compare(monkeypatch, engine, model, tokens(rng, sequence, 2, 3, 35), n_pages=5, rng=rng)
+        compare(monkeypatch, engine, model, tokens(rng, sequence, 2, 3, 35), n_pages=5, rng=rng, optimise="-O0")
+
+
+def test_illegal_commands():
+    """The model is of legal commands; others it refuses instead of going on."""
+    layout = layout_of(1, 8, "int16")
+    view = sim.view_of(Sequence(layout=layout, pages=[0]), n_pages=1, scales=1 << 20)
+    cache = SimpleNamespace(**view | {"format": "int16"})
+    append = SimpleNamespace(cache=cache, values=0, position=0, rows=1, event=1)
+    names = [*(f"m_axi_{n}" for n in range(CONFIG.groups)), "m_axi_scales", "m_axi_cache"]
+    channels = {name: Channel(MEMORY) for name in names}
+    with pytest.raises(ValueError, match="entry 0 of the page table of 1024 holds no page"):
+        attention_cycles(CONFIG, channels, pages=[], appends=[append], vectors=[0, 1])
+    with pytest.raises(ValueError, match="vectors must have 2 beats, as their append says"):
+        attention_cycles(CONFIG, channels, pages=[(0, 0)], appends=[append], vectors=[1, 1])
+    append.position = layout.page_positions
+    with pytest.raises(ValueError, match="page 1 is past the 1 pages of the sequence"):
+        attention_cycles(CONFIG, channels, pages=[(0, 0)], appends=[append], vectors=[0, 1])
+    with pytest.raises(ValueError, match="not done after 1000 cycles"):
+        attention_cycles(CONFIG, channels, pages=[], vectors=[1], max_cycles=1000)
 
 
 class Offered:
