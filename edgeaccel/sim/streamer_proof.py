@@ -182,9 +182,9 @@ class StreamerProof(wiring.Component):
             m.d.comb += [Assert(dut.error.as_value() == error), Assert(~bus.arvalid | may_ask)]
 
 
-def sby_script(properties, depth, solver="yices"):
-    """The RTLIL of the harness, and the input of SymbiYosys."""
-    text = rtlil.convert(StreamerProof(properties), name="top", emit_src=False)
+def sby_script(proof, depth, solver="yices"):
+    """The RTLIL of a harness, and the input of SymbiYosys."""
+    text = rtlil.convert(proof, name="top", emit_src=False)
     script = f"""[options]
 mode bmc
 depth {depth}
