@@ -9,6 +9,8 @@ from edgeaccel.sim.memory import DDR4_2400, HBM2, IDEAL, MemoryModel
 
 __all__ = ["PRESET_MEMORIES", "PortMemories", "of_machine"]
 
+_LONG_READ, _VALUES = 1 << 20, 1 << 12  # bytes, channels: refreshes among them
+
 PRESET_MEMORIES = {"tiny": IDEAL, "vcu128": HBM2, "vu9p": DDR4_2400}
 """Memory behind each port of a preset: `edgeaccel.sim.memory` has the sources of its timing."""
 
@@ -37,8 +39,16 @@ class PortMemories:
         return self.peak * self.model.share
 
     def weights(self):
-        """`PortMemory` for the tiles of matrices, long reads in a row: each matrix opens a row of its own first."""
-        return PortMemory(latency=self.model.read_closed, share=self.model.share)
+        """`PortMemory` for the tiles of matrices: one long read after the other."""
+        share = 1.0 if self.model.share == 1 else self.model.share_of([(0, _LONG_READ)])
+        return PortMemory(latency=self.model.read_closed, share=share)
+
+    def value_share(self, layout):
+        """Share of the beats that the memory takes while values are written: one in the words of each channel."""
+        if self.model.share == 1:
+            return 1.0
+        size, stride = self.model.beat_bytes, layout.v_words // layout.config.tile_channels * layout.config.word_bytes
+        return self.model.share_of([(channel * stride, size) for channel in range(_VALUES)])
 
     def tiles(self, layout, *, n_heads, batches=1):
         """`PortMemory` for the tiles of keys and values.

@@ -182,6 +182,10 @@ class Performance:
         heads = self.plan.attends(spread=True)[0][1]
         return self.memories.tiles(self.plan.layout, n_heads=heads, batches=self.plan.batches(spread=True))
 
+    @cached_property
+    def _value_share(self):
+        return self.memories.value_share(self.plan.layout)
+
     def _batch(self, position, rows, *, last):
         predicted = predict(
             self.machine,
@@ -191,6 +195,7 @@ class Performance:
             rows=rows,
             last=last,
             cache_memory=self._cache_memory,
+            value_share=self._value_share,
         )
         operators = tuple(self._operator(span, position, rows) for span in predicted.spans)
         return Batch(

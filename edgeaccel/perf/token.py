@@ -124,7 +124,7 @@ def _first_of_batch(program):
     return next((fields["target"] for name, _, fields in program if name == "next"), 0)
 
 
-def predict(machine, program, memory, *, position, rows=1, last=True, cache_memory=None):
+def predict(machine, program, memory, *, position, rows=1, last=True, cache_memory=None, value_share=1.0):
     """Cycles of a batch.
 
     Parameters
@@ -140,13 +140,15 @@ def predict(machine, program, memory, *, position, rows=1, last=True, cache_memo
     cache_memory : PortMemory, optional
         Of each port while it reads keys and values, whose tiles lie further apart than those of a matrix; `memory` by
         default.
+    value_share : float
+        Share of its beats that memory takes while a position's values are written, one in each channel's words.
 
     Returns
     -------
     TokenPrediction
     """
     view = next((fields for name, _, fields in program if name == "cache"), None)
-    timeline = _Timeline(machine, view, memory, cache_memory or memory, position, rows)
+    timeline = _Timeline(machine, view, memory, cache_memory or memory, value_share, position, rows)
     for name, fields, layer, skipped, number in walk(program, rows=rows, last=last):
         timeline.issue(name, skipped)
         if name == "sync" and timeline.lead is None:
@@ -163,9 +165,9 @@ def predict(machine, program, memory, *, position, rows=1, last=True, cache_memo
 class _Timeline:
     """Times of all units while the instructions of a batch are worked through."""
 
-    def __init__(self, machine, view, memory, cache_memory, position, rows):
+    def __init__(self, machine, view, memory, cache_memory, value_share, position, rows):
         config = machine.config
-        self.machine, self.config, self.cache_memory = machine, config, cache_memory
+        self.machine, self.config, self.cache_memory, self.value_share = machine, config, cache_memory, value_share
         self.position, self.rows = position, rows
         self.layout = None
         if view is not None:
@@ -289,6 +291,7 @@ class _Timeline:
     def do_append(self, f, layer):
         layout, config = self.layout, self.config
         steps = _steps(config, layout, bool(f["values"]), self.position % config.block, self.rows)
+        steps /= self.value_share if f["values"] else 1.0
         # It writes head by head as they come.
         way = CACHE_CYCLES + scale_latency(config.vector_lanes) + applier_latency()
         first, last = (came + way for came in self.heads.pop(0))

@@ -14,7 +14,7 @@ from edgeaccel.systolic.operator import CHANNEL_TILES_WIDTH, operator
 __all__ = ["OperatorShare", "RequestShare", "ResultShare", "WeightRequests"]
 
 JOBS = 8  # that wait for their turn
-OPERATORS = 16  # whose results are not through
+OPERATORS = 64  # whose results are not through: those of attention's sets of groups, of a pass and a half
 
 
 class WeightRequests(wiring.Component):

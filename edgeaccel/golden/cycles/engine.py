@@ -13,7 +13,7 @@ from edgeaccel.golden.memory import Streamer
 
 __all__ = ["Engine", "OperatorShare", "RequestShare"]
 
-JOBS, OPERATORS = 8, 16
+JOBS, OPERATORS = 8, 64
 
 
 class OperatorShare:
