@@ -34,7 +34,7 @@ def unit_power_beat(lanes):
 class UnitScaler(Elementwise):
     """Scores to base 2, without those that are masked: o[k] = round(i[k] * factor) if keep[k], else -infinity.
 
-    Equals `edgeaccel.golden.float.multiply`. One beat a cycle. Two DSP48E2 a lane.
+    Equals `edgeaccel.golden.float.multiply`. One beat a cycle. One DSP48E2 a lane.
 
     Parameters
     ----------

@@ -143,7 +143,7 @@ class ValueSum(Pipelined):
 
     Equals `edgeaccel.golden.values.accumulate` and, with the inverse, `finish`; lanes that are not kept give 0. One
     beat a cycle, but one of the same slot and place only `SUM_TURN` cycles after the last, unless it is of the first
-    chunk: see `TurnGate`. An adder and two DSP48E2 a lane.
+    chunk: see `TurnGate`. An adder and one DSP48E2 a lane.
 
     Parameters
     ----------

@@ -15,6 +15,7 @@ from edgeaccel.pe.float import (
     unpack,
 )
 from edgeaccel.pe.pipeline import Pipelined, place_registers
+from edgeaccel.pe.product import product
 
 __all__ = ["FloatMultiplier", "multiply"]
 
@@ -27,7 +28,7 @@ class FloatMultiplier(Pipelined):
 
     This is multiplication (IEEE 754-2019 section 5.4.1) and scaleB (section 5.3.3) with no rounding between them. Zero
     times infinity is NaN. Equals `edgeaccel.golden.float.multiply`. One product a cycle. It costs one multiplier of the
-    significands' widths: 24 x 11 bits, one DSP48E2, for FP32 x FP16; 24 x 24, two, for FP32 x FP32.
+    significands' widths, one DSP48E2: 24 x 11 bits for FP32 x FP16; for FP32 x FP32 24 x 17, and 24 x 7 in LUTs.
 
     Parameters
     ----------
@@ -104,7 +105,7 @@ def multiply(pipe, a, b, format, registers=(False,) * N_PRODUCT_CUTS):
     layout = Unpacked(range(start, stop), a_layout.significand_width + b_layout.significand_width, bias=format.bias)
     x = Signal(layout, name="product")
     m.d.comb += [
-        x.significand.eq(a.significand * b.significand),
+        x.significand.eq(product(a.significand, b.significand)),
         x.exponent.eq(a.exponent + b.exponent + change),
         x.sign.eq(a.sign ^ b.sign),
         x.is_inf.eq(a.is_inf | b.is_inf),

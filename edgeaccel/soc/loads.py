@@ -22,7 +22,7 @@ def gained_load(config):
 
 
 class _GainMultiplier(Pipelined):
-    """Loads times gains, in all rows alike. Two DSP48E2 a lane and row.
+    """Loads times gains, in all rows alike. One DSP48E2 a lane and row.
 
     i : stream of {beat: `gained_load`, gain: FP32 codes x lanes}; o : stream of `activation_load`.
     """

@@ -111,7 +111,7 @@ class VectorMultiplier(Elementwise):
     """Product of two vectors, element by element: o[k] = round(i_a[k] * i_b[k]).
 
     Beats of both streams go together; `keep` and `last` are those of `i_a`. Equals `edgeaccel.golden.float.multiply`.
-    One beat a cycle. Two DSP48E2 a lane.
+    One beat a cycle. One DSP48E2 a lane.
 
     Parameters
     ----------
@@ -145,7 +145,7 @@ class VectorMultiplier(Elementwise):
 class VectorScaler(Elementwise):
     """A vector times a number: o[k] = round(factor * i[k]).
 
-    The factor travels with each beat. Equals `edgeaccel.golden.float.multiply`. One beat a cycle. Two DSP48E2
+    The factor travels with each beat. Equals `edgeaccel.golden.float.multiply`. One beat a cycle. One DSP48E2
     a lane.
 
     Parameters

@@ -33,7 +33,7 @@ def _codes(lanes):
 class EpilogueScaler(Elementwise):
     """The first steps: o[k] = round(round(i[k] * factor) + bias[k]), each operation only if its field is set.
 
-    What no operation touches stays the code that it is. One beat a cycle. Two DSP48E2 a lane.
+    What no operation touches stays the code that it is. One beat a cycle. One DSP48E2 a lane.
 
     Parameters
     ----------
@@ -92,7 +92,7 @@ def finishing_fields(functions):
 class EpilogueFinisher(Elementwise):
     """The last steps: o[k] = round(round(function(i[k]) * factors[k]) + residual[k]), each only if its field is set.
 
-    What no operation touches stays the code that it is. One beat a cycle. Two DSP48E2 a lane, and the function's.
+    What no operation touches stays the code that it is. One beat a cycle. One DSP48E2 a lane, and the function's.
 
     Parameters
     ----------

@@ -7,6 +7,7 @@ function it is.
 from amaranth.hdl import Cat, Mux, Signal
 
 from edgeaccel.pe.float import FP32, Unpacked, pack
+from edgeaccel.pe.product import product
 from edgeaccel.vector.argument import locate
 from edgeaccel.vector.choice import GRID, PRODUCTS
 from edgeaccel.vector.parabola import evaluate_parabola
@@ -42,7 +43,7 @@ def evaluate(pipe, code, choice):
     core = evaluate_parabola(inner, address, step, table)
     if has_product:
         fraction = inner.take("x_fraction") & inner.route.times_x.replicate(FP32.fraction_width)
-        core = inner.stage(product=core * Cat(fraction, 1))
+        core = inner.stage(product=product(core, Cat(fraction, 1)))
     else:
         core <<= FP32.fraction_width
     result = _to_float(inner, core[: FRACTION_BITS + FP32.significand_width])

@@ -34,8 +34,8 @@ class FunctionUnit(Pipelined):
     """Several functions that share one table memory and all multipliers; each element tells which it wants.
 
     Results are those of the units for one function. Equals `edgeaccel.golden.function.evaluate`. One element a cycle,
-    functions in any order. Two DSP48E2 evaluate the parabola, two multiply by the argument, and two more are for 'exp'
-    alone. By default it takes 538 LUT, 4 DSP48E2 and 2 block RAMs, estimated by Yosys.
+    functions in any order. Two DSP48E2 evaluate the parabola, one multiplies by the argument, and two more are for 'exp'
+    alone. By default it takes 838 LUT, 3 DSP48E2 and 2 block RAMs, estimated by Yosys.
 
     Parameters
     ----------
@@ -188,7 +188,7 @@ class SiLU(_SingleFunction):
     `Sigmoid` times the argument in the same pipeline, not rounded between. -0 from -24 down to -inf, with an absolute
     error of at most 2**-30; the argument itself from 16 on.
 
-    Equals `edgeaccel.golden.function.evaluate("silu", ...)`. One element a cycle. 4 DSP48E2.
+    Equals `edgeaccel.golden.function.evaluate("silu", ...)`. One element a cycle. 3 DSP48E2.
 
     Members
     -------
@@ -205,7 +205,7 @@ class Tanh(_SingleFunction):
 
     Below 1/2 the table has tanh(u) / u and is multiplied by the argument. 1 or -1 from 8 on.
 
-    Equals `edgeaccel.golden.function.evaluate("tanh", ...)`. One element a cycle. 4 DSP48E2.
+    Equals `edgeaccel.golden.function.evaluate("tanh", ...)`. One element a cycle. 3 DSP48E2.
 
     Members
     -------
@@ -222,7 +222,7 @@ class GELU(_SingleFunction):
 
     Absolute error of at most 2**-27 below that; -0 from -6 down to -inf, the argument itself from 6 on.
 
-    Equals `edgeaccel.golden.function.evaluate("gelu", ...)`. One element a cycle. 4 DSP48E2.
+    Equals `edgeaccel.golden.function.evaluate("gelu", ...)`. One element a cycle. 3 DSP48E2.
 
     Members
     -------
@@ -240,7 +240,7 @@ class TanhGELU(_SingleFunction):
     With a table of its own it costs no more than `GELU`, unlike a composition with `Tanh`. Absolute error of at most
     2**-27 below -4; -0 from -6 down to -inf, the argument itself from 6 on.
 
-    Equals `edgeaccel.golden.function.evaluate("gelu_tanh", ...)`. One element a cycle. 4 DSP48E2.
+    Equals `edgeaccel.golden.function.evaluate("gelu_tanh", ...)`. One element a cycle. 3 DSP48E2.
 
     Members
     -------

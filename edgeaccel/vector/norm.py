@@ -149,7 +149,7 @@ class NormStatistics(Pipelined):
 class NormApplier(Elementwise):
     """Applies the statistics of a norm: o[k] = ((x[k] - mean) * scale) * gain[k] + bias[k], each operation rounded.
 
-    Equals `edgeaccel.golden.norm.apply`. One beat a cycle. Four DSP48E2 a lane.
+    Equals `edgeaccel.golden.norm.apply`. One beat a cycle. Two DSP48E2 a lane.
 
     Parameters
     ----------

@@ -86,7 +86,7 @@ class PairRotator(Elementwise):
     """Rotates pairs: o[k] = round(round(x[k] * cos[k]) -+ round(partner[k] * sin[k])).
 
     The sign is minus for the first of a pair. Elements that are not rotated stay as they are. Equals
-    `edgeaccel.golden.rotary.rotate`. One beat a cycle. Four DSP48E2 a lane.
+    `edgeaccel.golden.rotary.rotate`. One beat a cycle. Two DSP48E2 a lane.
 
     Parameters
     ----------

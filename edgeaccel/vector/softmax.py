@@ -106,7 +106,7 @@ class SoftmaxSum(Pipelined):
 class SoftmaxApplier(Elementwise):
     """Probabilities: o[k] = round(power[k] * inverse * 2**(maximum of its chunk - maximum of the row)).
 
-    Equals `edgeaccel.golden.softmax.apply`. One beat a cycle. Two DSP48E2 a lane.
+    Equals `edgeaccel.golden.softmax.apply`. One beat a cycle. One DSP48E2 a lane.
 
     Parameters
     ----------
