@@ -6,7 +6,7 @@ _WIDE, _NARROW = 26, 17  # bits of unsigned operands of a DSP48E2's multiplier (
 
 
 def product(a, b):
-    """a * b, of unsigned values, with one DSP48E2 where `b` is up to some bits too wide for it.
+    """The product of unsigned values, with one DSP48E2 where `b` is some bits too wide for it.
 
     Two would multiply 24 x 24 bits. But DSP48E2 are what an array of many rows runs short of first, so the lowest bits
     of `b`, seven of them, are multiplied in LUTs.

@@ -34,8 +34,8 @@ class FunctionUnit(Pipelined):
     """Several functions that share one table memory and all multipliers; each element tells which it wants.
 
     Results are those of the units for one function. Equals `edgeaccel.golden.function.evaluate`. One element a cycle,
-    functions in any order. Two DSP48E2 evaluate the parabola, one multiplies by the argument, and two more are for 'exp'
-    alone. By default it takes 838 LUT, 3 DSP48E2 and 2 block RAMs, estimated by Yosys.
+    functions in any order. Two DSP48E2 evaluate the parabola, one multiplies by the argument, and two more are for
+    'exp' alone. By default it takes 838 LUT, 3 DSP48E2 and 2 block RAMs, estimated by Yosys.
 
     Parameters
     ----------
