@@ -26,6 +26,7 @@ struct Config {
     uint64_t n_domains, n_inputs, n_outputs, n_ports;
     uint64_t check;
     uint64_t max_changes;
+    double half_ps;  // of the time between two moments
 
     Culprit culprit;
 };
@@ -200,7 +201,7 @@ class Device : Clocked {
             return;
         }
         if (!vcd.isOpen()) vcd.open(vcd_path.c_str());
-        vcd.dump(uint64_t(time));
+        vcd.dump(uint64_t(double(time) * config.half_ps));
 #endif
     }
 

@@ -59,7 +59,7 @@ class Simulation:
     memories : dict of str to edgeaccel.sim.system.Memory
         One for each master, by the prefix of its ports (`m_axi_0`); contents may overlap.
     clocks : dict of str to number
-        Frequencies of the domains, in any unit; all the same by default.
+        Frequencies of the domains; all the same by default. The times of waveforms take them for MHz.
     domains : dict of str to str
         Clock domains of masters; the first by default.
     stalls : dict of str to bool array
@@ -133,6 +133,7 @@ class Simulation:
             n_ports=len(members.masters),
             check=check,
             max_changes=_MAX_CHANGES,
+            half_ps=1e6 / (clocks or {}).get(members.domains[0], 1) / self._domains[0].period / 2,
         )
         self._library = build(component, vcd=vcd, as_emitted=check, optimise=optimise, identity=identity)
         self._handle = ctypes.c_void_p(self._library.device_create(ctypes.byref(self._config)))
@@ -550,6 +551,7 @@ class _CConfig(ctypes.Structure):
         *((f"n_{name}", ctypes.c_uint64) for name in ("domains", "inputs", "outputs", "ports")),
         ("check", ctypes.c_uint64),
         ("max_changes", ctypes.c_uint64),
+        ("half_ps", ctypes.c_double),
         ("culprit", ctypes.c_uint64),
         ("culprit_domain", ctypes.c_uint64),
     )
