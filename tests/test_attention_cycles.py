@@ -151,6 +151,7 @@ def shape_steps(rng, heads, head_dim, ratio, format, counts, **changes):
     return [asker.ask(sequence, ratio, count) for count in counts]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("heads", "head_dim", "ratio", "format", "counts"), SHAPES)
 def test_shapes(monkeypatch, engine, heads, head_dim, ratio, format, counts):
     """Lengths about the edges of chunks and pages, one command behind the other."""
@@ -174,6 +175,7 @@ def test_all_shapes(monkeypatch, engine, ratio, head_dim, format):
     compare(monkeypatch, engine, MEMORY, steps, n_pages=8, rng=rng)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("format", ["int16", "int4"])
 def test_long(monkeypatch, engine, format):
     """Some hundred positions, and windows of them."""
@@ -200,6 +202,7 @@ def tokens(rng, sequence, ratio, n_tokens, until):
     return steps
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("format", "head_dim"), [("int16", 8), ("int8", 10), ("int4", 8)])
 def test_prompt_and_decode(monkeypatch, engine, format, head_dim):
     """Appends and what waits for them; in int4 keys at odd positions are read before they are written."""
@@ -244,8 +247,9 @@ def two_sequences(rng, n_steps):
     return steps
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", [MEMORY, HBM2_PORT, DDR4_PORT], ids=["ideal", "hbm2", "ddr4"])
-@pytest.mark.parametrize("seed", [0, *(pytest.param(n, marks=pytest.mark.slow) for n in range(1, 8))])
+@pytest.mark.parametrize("seed", range(8))
 def test_two_sequences(monkeypatch, engine, seed, model):
     """Under random stalls of all streams, with memories that open rows and refresh."""
     rng = generator(seed)

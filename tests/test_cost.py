@@ -65,6 +65,7 @@ def test_adder_between_registers():
     assert cost.path[0] in ("FDRE left[0]", "FDRE right[0]")
 
 
+@pytest.mark.slow
 def test_parts_of_a_design():
     """Four sums in two pairs beside one more, each part of them synthesised once; together they are the whole."""
     instances = "\n".join(

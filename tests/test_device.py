@@ -270,6 +270,7 @@ def test_timeline(tmp_path):
     assert [event["ts"] for event in spans] == [first / 250 for first, _ in intervals["busy.0"]]
 
 
+@pytest.mark.slow
 def test_waveform(tmp_path):
     device, source, target = start(vcd=True, clocks={"sync": 250})
     with device:
@@ -284,6 +285,7 @@ def test_waveform(tmp_path):
     assert "$scope module reader" in text
 
 
+@pytest.mark.slow
 def test_known_component(monkeypatch, tmp_path):
     """What an identity was given to is not emitted again, unless it was built with something else."""
     emitted = []
