@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from edgeaccel.checkpoint.model import CheckpointError, ModelShape, Rope
+from edgeaccel.checkpoint.package import package
 from edgeaccel.checkpoint.sources import Source, checkpoint_of
 from edgeaccel.golden.rotary import Llama3Scaling
 
@@ -58,15 +59,10 @@ def read(path):
     ModuleNotFoundError
         If the package gguf is not installed.
     """
-    try:
-        from gguf import GGUFReader, GGUFValueType
-    except ModuleNotFoundError as error:
-        error.add_note("pip install 'edgeaccel[models]' brings what reading this file needs")
-        raise
+    gguf = package("gguf")
+    array = int(gguf.GGUFValueType.ARRAY)  # looked up once: that is slow
 
-    array = int(GGUFValueType.ARRAY)  # looked up once: that is slow
-
-    class Reader(GGUFReader):
+    class Reader(gguf.GGUFReader):
         """Does what the package does, but several times as fast, and what it would read past the end is an error."""
 
         def _get(self, offset, dtype, count=1, override_order=None):

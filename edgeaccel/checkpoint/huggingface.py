@@ -10,6 +10,7 @@ from importlib import import_module
 from pathlib import Path
 
 from edgeaccel.checkpoint.model import CheckpointError, ModelShape, Rope
+from edgeaccel.checkpoint.package import package
 from edgeaccel.checkpoint.sources import Source, checkpoint_of
 from edgeaccel.golden.rotary import Llama3Scaling
 
@@ -247,14 +248,10 @@ def _file_tensors(path):
 
 
 def _opened(path):
+    safetensors = package("safetensors")
     try:
-        from safetensors import SafetensorError, safe_open
-    except ModuleNotFoundError as error:
-        error.add_note("pip install 'edgeaccel[models]' brings what reading this file needs")
-        raise
-    try:
-        return safe_open(path, framework="numpy")
-    except (SafetensorError, OSError) as error:
+        return safetensors.safe_open(path, framework="numpy")
+    except (safetensors.SafetensorError, OSError) as error:
         raise CheckpointError(f"{path}: {error}; get the file anew") from None
 
 

@@ -3,8 +3,9 @@
 from pathlib import Path
 
 from edgeaccel.checkpoint.model import CheckpointError
+from edgeaccel.checkpoint.package import package
 from edgeaccel.checkpoint.tokenizer import Tokenizer
-from edgeaccel.checkpoint.tokenizer_huggingface import HuggingFaceTokenizer, check_size, package
+from edgeaccel.checkpoint.tokenizer_huggingface import HuggingFaceTokenizer, check_size
 
 __all__ = ["load"]
 
@@ -68,7 +69,7 @@ def load(path, vocab_size):
         return Tokenizer(coded + [b""] * spare, [*scores, *[0.0] * spare], **ends)
     tokenizer = _byte_pairs(path, pieces, types, field("merges", list), cut)
     if bos is not None and bos < len(pieces) and field("add_bos_token", bool, cut == "llama-bpe"):
-        tokenizer.post_processor = package().processors.TemplateProcessing(
+        tokenizer.post_processor = package("tokenizers").processors.TemplateProcessing(
             single=f"{pieces[bos]} $A", special_tokens=[(pieces[bos], bos)]
         )
     return HuggingFaceTokenizer(tokenizer, vocab_size)
@@ -82,7 +83,7 @@ def _piece(piece, kind):
 
 
 def _byte_pairs(path, pieces, types, merges, cut):
-    tokenizers = package()
+    tokenizers = package("tokenizers")
     pairs = [tuple(str(merge).split(" ")) for merge in merges]
     if wrong := [pair for pair in pairs if len(pair) != 2]:
         raise CheckpointError(f"{path}: a merge must be of two pieces, not {' '.join(wrong[0])!r}; get the file anew")

@@ -3,24 +3,9 @@
 from pathlib import Path
 
 from edgeaccel.checkpoint.model import CheckpointError
+from edgeaccel.checkpoint.package import package
 
-__all__ = ["HuggingFaceTokenizer", "load", "package", "restore"]
-
-
-def package():
-    """The module `tokenizers`.
-
-    Raises
-    ------
-    ModuleNotFoundError
-        If it is not installed; says how to get it.
-    """
-    try:
-        import tokenizers
-    except ModuleNotFoundError as error:
-        error.add_note("pip install 'edgeaccel[models]' brings what this tokenizer needs")
-        raise
-    return tokenizers
+__all__ = ["HuggingFaceTokenizer", "load", "restore"]
 
 
 class HuggingFaceTokenizer:
@@ -112,7 +97,7 @@ def restore(fields) -> HuggingFaceTokenizer:
 
 
 def _parse(text):
-    tokenizers = package()
+    tokenizers = package("tokenizers")
     try:
         return tokenizers.Tokenizer.from_str(text)
     except Exception as error:  # the package knows no other class

@@ -5,29 +5,14 @@ import json
 from pathlib import Path
 
 from edgeaccel.checkpoint.model import CheckpointError
+from edgeaccel.checkpoint.package import package
 from edgeaccel.checkpoint.tokenizer_huggingface import check_size
 
-__all__ = ["SentencePieceTokenizer", "load", "package", "restore"]
+__all__ = ["SentencePieceTokenizer", "load", "restore"]
 
 # ChatGLM2 begins a text with two tokens behind the file's own: of [MASK], [gMASK], [sMASK], sop and eop, which have the
 # next numbers, the second and the fourth (its tokenization_chatglm.py, `SPTokenizer` and `get_prefix_tokens`).
 CHATGLM_TOKENS, CHATGLM_PREFIX = 5, (1, 3)
-
-
-def package():
-    """The module `sentencepiece`.
-
-    Raises
-    ------
-    ModuleNotFoundError
-        If it is not installed; says how to get it.
-    """
-    try:
-        import sentencepiece
-    except ModuleNotFoundError as error:
-        error.add_note("pip install 'edgeaccel[models]' brings what this tokenizer needs")
-        raise
-    return sentencepiece
 
 
 class SentencePieceTokenizer:
@@ -50,7 +35,7 @@ class SentencePieceTokenizer:
 
     def __init__(self, model, vocab_size, begins):
         self._model, self._vocab_size, self._begins = bytes(model), vocab_size, list(begins)
-        self._pieces = package().SentencePieceProcessor()
+        self._pieces = package("sentencepiece").SentencePieceProcessor()
         try:
             self._pieces.LoadFromSerializedProto(self._model)
         except (RuntimeError, OSError) as error:
