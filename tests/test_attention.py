@@ -12,10 +12,19 @@ from edgeaccel.attention.engine import AttentionEngine
 from edgeaccel.cache import CacheLayout
 from edgeaccel.config import preset
 from edgeaccel.golden import attention as golden
-from edgeaccel.golden.float import encode
-from edgeaccel.golden.softmax import LOG2_E
 from edgeaccel.golden.units import Attend
-from edgeaccel.sim.attention import Appended, Asked, Sequence, beats, columns, loads, random_codes, simulate, view_of
+from edgeaccel.sim.attention import (
+    Appended,
+    Asker,
+    Sequence,
+    beats,
+    columns,
+    loads,
+    random_codes,
+    random_vectors,
+    simulate,
+    view_of,
+)
 from edgeaccel.sim.bench import random_stalls
 from edgeaccel.sim.memory import DDR4_2400, HBM2, IDEAL
 from edgeaccel.sim.system import Memory, run
@@ -45,12 +54,6 @@ def generator(seed):
     return np.random.default_rng(seed)
 
 
-def vectors(rng, *shape):
-    """FP32 codes of normal numbers, a few of them large."""
-    numbers = rng.standard_normal(shape) * np.where(rng.random(shape) < 0.02, 30, 1)
-    return encode(numbers).astype(np.uint32)
-
-
 def layout_of(heads, head_dim, format, **changes):
     return CacheLayout(config=CONFIG, heads=heads, head_dim=head_dim, format=format, **changes)
 
@@ -64,34 +67,6 @@ def filled(rng, layout, n_positions, pages=None, table=0):
         keys=random_codes(rng, layout, n_positions),
         values=random_codes(rng, layout, n_positions),
     )
-
-
-class Asker:
-    """Makes commands whose queries follow each other in the buffer."""
-
-    def __init__(self, rng):
-        self.rng, self.address = rng, 0
-
-    def ask(self, sequence, ratio, count, *, rows=None, **fields):
-        """All heads; `ratio` queries of each, over the rows unless rows are tokens."""
-        layout = sequence.layout
-        batches = ratio if rows else -(-ratio // CONFIG.rows)
-        rows = rows or min(ratio, CONFIG.rows)
-        stride = -(-layout.head_dim // CONFIG.vector_lanes)
-        command = Attend(
-            n_heads=layout.heads,
-            batches=batches,
-            count=count,
-            factor=int(encode(LOG2_E / np.sqrt(layout.head_dim))),
-            address=self.address,
-            stride=stride,
-            rows=rows,
-            **fields,
-        )
-        slots = layout.heads * batches
-        self.address += slots * stride
-        queries = vectors(self.rng, slots, rows, layout.head_dim)
-        return Asked(sequence=sequence, command=command, queries=queries)
 
 
 SHAPES = [
@@ -152,12 +127,12 @@ def test_prompt_and_decode(engine, format, n_tokens):
     asker, steps, count = Asker(rng), [], 0
     for begin in range(0, n_tokens, CONFIG.rows):
         rows = min(CONFIG.rows, n_tokens - begin)
-        new = vectors(rng, 2, heads, rows, head_dim)
+        new = random_vectors(rng, 2, heads, rows, head_dim)
         steps.append(Appended(sequence=sequence, keys=new[0], values=new[1]))
         steps.append(asker.ask(sequence, ratio, count + 1, rows=rows, causal=True))
         count += rows
     while count < 40:
-        new = vectors(rng, 2, heads, 1, head_dim)
+        new = random_vectors(rng, 2, heads, 1, head_dim)
         steps.append(Appended(sequence=sequence, keys=new[0], values=new[1]))
         count += 1
         if count < n_tokens + 4 or count > 30:
@@ -184,7 +159,7 @@ def test_two_sequences(engine, seed):
         sequence = sequences[which]
         aligned = CONFIG.rows - counts[which] % CONFIG.rows
         rows = int(rng.integers(1, aligned + 1))
-        new = vectors(rng, 2, 2, rows, 8)
+        new = random_vectors(rng, 2, 2, rows, 8)
         steps.append(Appended(sequence=sequence, keys=new[0], values=new[1]))
         counts[which] += rows
         if rng.random() < 0.7:
@@ -205,7 +180,7 @@ def test_nothing_is_read_before_it_is_written(engine, latency):
     sequence = Sequence(layout=layout_of(2, 8, "int16"), pages=[0])
     asker, steps = Asker(rng), []
     for count in range(1, 5):
-        new = vectors(rng, 2, 2, 1, 8)
+        new = random_vectors(rng, 2, 2, 1, 8)
         steps += [Appended(sequence=sequence, keys=new[0], values=new[1]), asker.ask(sequence, 1, count)]
     result = simulate(engine, MEMORY.with_latency(latency), steps, n_pages=1, rng=rng)
     answers = result.ports["m_axi_cache"].writes.cycles
@@ -251,7 +226,7 @@ def an_append(rng, layout, *, position=0, rows=1, **changes):
     sequence = Sequence(layout=layout, pages=[3])
     view = view_of(sequence, n_pages=4, scales=CONFIG.groups * PORT_BYTES)
     command = {"cache": view | changes, "position": position, "rows": rows, "values": 0, "event": 1}
-    new = vectors(rng, layout.heads * rows, layout.head_dim)
+    new = random_vectors(rng, layout.heads * rows, layout.head_dim)
     return {"i_appends": columns([command]), "i_vectors": beats(new, CONFIG.vector_lanes)}
 
 
@@ -366,7 +341,7 @@ def test_clear(engine, count, cycle):
     begin = CONFIG.groups * PORT_BYTES
     layout.fill(content[:begin].reshape(CONFIG.groups, -1), content[begin:], [3], *own)
     command = Attend(n_heads=2, count=64, factor=0x3F000000, stride=2, rows=1)
-    queries = vectors(rng, 2, 1, 8)
+    queries = random_vectors(rng, 2, 1, 8)
     memories = {
         f"m_axi_{n}": Memory(model=MEMORY, content=content[n * PORT_BYTES : (n + 1) * PORT_BYTES])
         for n in range(CONFIG.groups)

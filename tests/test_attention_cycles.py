@@ -13,14 +13,11 @@ from edgeaccel.golden.array import Source
 from edgeaccel.golden.attention_cycles import attention_cycles
 from edgeaccel.golden.attention_cycles.scores import ScorePath
 from edgeaccel.golden.attention_cycles.values import ValueAccumulator
-from edgeaccel.golden.float import encode
 from edgeaccel.golden.scores import scores_cycles
-from edgeaccel.golden.softmax import LOG2_E
 from edgeaccel.golden.timing import Pattern
-from edgeaccel.golden.units import Attend
 from edgeaccel.golden.values import value_cycles
 from edgeaccel.sim import attention as sim
-from edgeaccel.sim.attention import Appended, Asked, Sequence, random_codes
+from edgeaccel.sim.attention import Appended, Asker, Sequence, random_codes, random_vectors
 from edgeaccel.sim.bench import random_stalls
 from edgeaccel.sim.memory import DDR4_2400, HBM2, IDEAL, Channel
 
@@ -94,10 +91,6 @@ def compare(monkeypatch, engine, model, steps, **settings):
     return timing, result
 
 
-def vectors(rng, *shape):
-    return encode(rng.standard_normal(shape)).astype(np.uint32)
-
-
 def layout_of(heads, head_dim, format, **changes):
     return CacheLayout(**{"config": CONFIG, "heads": heads, "head_dim": head_dim, "format": format} | changes)
 
@@ -106,33 +99,6 @@ def filled(rng, layout, n_positions):
     n_pages = -(-n_positions // layout.page_positions)
     keys, values = (random_codes(rng, layout, n_positions) for _ in range(2))
     return Sequence(layout=layout, pages=rng.permutation(n_pages).tolist(), keys=keys, values=values)
-
-
-class Asker:
-    """Makes commands whose queries follow each other in the buffer."""
-
-    def __init__(self, rng):
-        self.rng, self.address = rng, 0
-
-    def ask(self, sequence, ratio, count, *, rows=None, **fields):
-        """All heads; `ratio` queries of each, over the rows unless rows are tokens."""
-        layout, config = sequence.layout, sequence.layout.config
-        batches = ratio if rows else -(-ratio // config.rows)
-        rows = rows or min(ratio, config.rows)
-        stride = -(-layout.head_dim // config.vector_lanes)
-        command = Attend(
-            n_heads=layout.heads,
-            batches=batches,
-            count=count,
-            factor=int(encode(LOG2_E / np.sqrt(layout.head_dim))),
-            address=self.address,
-            stride=stride,
-            rows=rows,
-            **fields,
-        )
-        slots = layout.heads * batches
-        self.address += slots * stride
-        return Asked(sequence=sequence, command=command, queries=vectors(self.rng, slots, rows, layout.head_dim))
 
 
 COUNTS = [1, 31, 32, 33, 127, 128, 129]
@@ -194,7 +160,7 @@ def tokens(rng, sequence, ratio, n_tokens, until):
     asker, steps, count = Asker(rng), [], 0
     while count < until:
         rows = min(layout.config.rows, n_tokens - count) if count < n_tokens else 1
-        new = vectors(rng, 2, heads, rows, head_dim)
+        new = random_vectors(rng, 2, heads, rows, head_dim)
         steps.append(Appended(sequence=sequence, keys=new[0], values=new[1]))
         is_prompt = {"rows": rows, "causal": True} if count < n_tokens else {}
         count += rows
@@ -237,7 +203,7 @@ def two_sequences(rng, n_steps):
         which = int(rng.integers(0, 2))
         sequence = sequences[which]
         rows = int(rng.integers(1, CONFIG.rows - counts[which] % CONFIG.rows + 1))
-        new = vectors(rng, 2, 2, rows, 8)
+        new = random_vectors(rng, 2, 2, rows, 8)
         steps.append(Appended(sequence=sequence, keys=new[0], values=new[1]))
         counts[which] += rows
         if rng.random() < 0.7 or n + 1 == n_steps:

@@ -7,11 +7,25 @@ import numpy as np
 from edgeaccel.cache import CacheLayout
 from edgeaccel.golden import append as golden_append
 from edgeaccel.golden import attention as golden
+from edgeaccel.golden.float import encode
 from edgeaccel.golden.quantise import quantise
+from edgeaccel.golden.softmax import LOG2_E
 from edgeaccel.golden.units import Attend
 from edgeaccel.sim.system import Memory, run
 
-__all__ = ["Appended", "Asked", "Sequence", "beats", "columns", "loads", "random_codes", "simulate", "view_of"]
+__all__ = [
+    "Appended",
+    "Asked",
+    "Asker",
+    "Sequence",
+    "beats",
+    "columns",
+    "loads",
+    "random_codes",
+    "random_vectors",
+    "simulate",
+    "view_of",
+]
 
 CODES = {"int4": 0, "int8": 1, "int16": 2}
 LARGEST = {"int4": 7, "int8": 127, "int16": 32767}
@@ -81,6 +95,40 @@ def random_codes(rng, layout, n_positions):
     exponents = rng.uniform(-1, 1, shape[:2]) - np.log2(largest / 3)
     scales = np.exp2(np.rint(exponents) if layout.format == "int16" else exponents).astype(np.float16)
     return codes, scales.view(np.uint16)
+
+
+def random_vectors(rng, *shape):
+    """FP32 codes of normal numbers, a few of them large."""
+    numbers = rng.standard_normal(shape) * np.where(rng.random(shape) < 0.02, 30, 1)
+    return encode(numbers).astype(np.uint32)
+
+
+class Asker:
+    """Makes `Asked` with random queries, which follow each other in the buffer."""
+
+    def __init__(self, rng):
+        self.rng, self.address = rng, 0
+
+    def ask(self, sequence, ratio, count, *, rows=None, **fields):
+        """All heads; `ratio` queries of each, over the rows unless rows are tokens; `fields` are those of `Attend`."""
+        layout, config = sequence.layout, sequence.layout.config
+        batches = ratio if rows else -(-ratio // config.rows)
+        rows = rows or min(ratio, config.rows)
+        stride = -(-layout.head_dim // config.vector_lanes)
+        command = Attend(
+            n_heads=layout.heads,
+            batches=batches,
+            count=count,
+            factor=int(encode(LOG2_E / np.sqrt(layout.head_dim))),
+            address=self.address,
+            stride=stride,
+            rows=rows,
+            **fields,
+        )
+        slots = layout.heads * batches
+        self.address += slots * stride
+        queries = random_vectors(self.rng, slots, rows, layout.head_dim)
+        return Asked(sequence=sequence, command=command, queries=queries)
 
 
 def view_of(sequence, **place):
