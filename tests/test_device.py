@@ -17,7 +17,7 @@ from edgeaccel.image import Image
 from edgeaccel.machine import machine
 from edgeaccel.memory import BlockReader, BlockWriter, axi
 from edgeaccel.runtime import Batch, Device, StopReason
-from edgeaccel.runtime.rtl import RtlDevice, scaled
+from edgeaccel.runtime.rtl import RtlDevice
 from edgeaccel.sim import device as simulation
 from edgeaccel.sim.bench import StreamError
 from edgeaccel.sim.device import Simulation, write_timeline
@@ -499,6 +499,6 @@ def test_rtl_device_errors(stand):
 def test_scaled_memories():
     """A beat is a beat, whatever its width: as many of them lie in a row, and in a bank before the next."""
     for width in (128, 512):
-        model = scaled(HBM2, width)
+        model = HBM2.with_width(width)
         assert model.share == pytest.approx(HBM2.share, abs=0.001)
         assert model.page_bytes * 256 == HBM2.page_bytes * width

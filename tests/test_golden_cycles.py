@@ -25,7 +25,7 @@ from edgeaccel.machine import machine
 from edgeaccel.memory import TileStreamer
 from edgeaccel.runtime.device import StopReason
 from edgeaccel.runtime.golden import GoldenDevice
-from edgeaccel.runtime.rtl import RtlDevice, scaled
+from edgeaccel.runtime.rtl import RtlDevice
 from edgeaccel.sim.memory import DDR4_2400, HBM2, IDEAL, Channel
 from edgeaccel.sim.streamer_bench import Phase, ReadMemory, _Core, _slave
 
@@ -64,7 +64,7 @@ def without_attention(name, fields):
 
 def check(image, tokens, limit, model=IDEAL, built=TINY):
     """Run both: all that moves at the masters, all words of tiles, and the end must come in the same cycles."""
-    model = scaled(model, built.config.port_data_width)
+    model = model.with_width(built.config.port_data_width)
     rtl = RtlDevice(built, data_bytes=DATA_BYTES, watch=True, memory=model)
     rtl.load(image)
     rtl.write_tokens(0, tokens)
@@ -329,7 +329,7 @@ def test_instructions(rng):
 def test_device(rng):
     """The golden device's cycles, where it is asked for exact ones, are those of the Verilog, run after run."""
     image = compile_model(odd("llama", rng, n_layers=1), TINY, weights="int4", cache="int4")
-    model = scaled(IDEAL, TINY.config.port_data_width)
+    model = IDEAL.with_width(TINY.config.port_data_width)
     devices = RtlDevice(TINY, data_bytes=DATA_BYTES), GoldenDevice(TINY, timing=model)
     tokens = rng.integers(0, 300, 3).tolist()
     stops, spent = [], []

@@ -19,7 +19,7 @@ from edgeaccel.isa import INSTRUCTION_BYTES, decode
 from edgeaccel.machine import machine
 from edgeaccel.perf.matrix import PortMemory
 from edgeaccel.perf.token import predict
-from edgeaccel.runtime.rtl import MEMORIES, RtlDevice, scaled
+from edgeaccel.runtime.rtl import MEMORIES, RtlDevice
 from edgeaccel.soc.soc import SoC
 
 __all__ = ["LARGE", "measure", "plot", "port_memory", "predicted", "random_model", "run_tokens", "share"]
@@ -78,7 +78,7 @@ def predicted(built, image, memory, limit):
 
 def port_memory(name, width):
     """A memory of `edgeaccel.runtime.rtl.MEMORIES` behind ports of some bits, as the cycle model takes it."""
-    model = scaled(MEMORIES[name], width)
+    model = MEMORIES[name].with_width(width)
     return PortMemory(latency=model.read_hit, share=model.share)
 
 

@@ -39,7 +39,7 @@ class GoldenDevice:
         if timing is not None and timing.data_width != machine.config.port_data_width:
             raise ValueError(
                 f"timing must be of beats of {machine.config.port_data_width} bits, not {timing.data_width}; see"
-                " edgeaccel.runtime.rtl.scaled"
+                " MemoryModel.with_width"
             )
         self.machine, self.memory, self.golden = machine, memory, GoldenMachine(machine)
         self.exact, self._timing, self._image = None, timing, None

@@ -1,23 +1,21 @@
 """The emitted Verilog as a device: compiled, with memories and a host around it."""
 
 import mmap
-from dataclasses import replace
 
 import numpy as np
 
-from edgeaccel.machine import Machine
+from edgeaccel.machine import DATA_BYTES, Machine
 from edgeaccel.runtime.device import check_run
 from edgeaccel.runtime.host import RegisterHost
 from edgeaccel.sim.device import Simulation, masters, outputs, write_timeline
-from edgeaccel.sim.memory import DDR4_2400, HBM2, IDEAL, MemoryModel
+from edgeaccel.sim.memory import DDR4_2400, HBM2, IDEAL
 from edgeaccel.sim.system import Memory
 from edgeaccel.soc.register_map import register_map
 
-__all__ = ["MEMORIES", "RtlDevice", "scaled"]
+__all__ = ["MEMORIES", "RtlDevice"]
 
 MEMORIES = {"ideal": IDEAL, "hbm2": HBM2, "ddr4": DDR4_2400}
 
-_DATA_BYTES = 1 << 34  # of the memory behind the ports', as in the golden machine; only what is touched takes room
 _NO_RESERVE = getattr(mmap, "MAP_NORESERVE", 0x4000)  # not every Python knows its name; Linux has this number
 _POLL_CYCLES = 64  # a batch takes far more, and so does what the next one changes in memory
 _SETTLE_CYCLES = 32
@@ -80,7 +78,7 @@ class RtlDevice(RegisterHost):
         component=None,
         errors=None,
         stalls=None,
-        data_bytes=_DATA_BYTES,
+        data_bytes=DATA_BYTES,
         content=None,
         watch=False,
         vcd=False,
@@ -112,7 +110,7 @@ class RtlDevice(RegisterHost):
             model = memory.get(name, IDEAL) if isinstance(memory, dict) else memory
             model = MEMORIES[model] if isinstance(model, str) else model
             memories[name] = Memory(
-                model=scaled(model, signature.data_width),
+                model=model.with_width(signature.data_width),
                 content=self._seen(name),
                 errors=(errors or {}).get(name, []),
             )
@@ -261,15 +259,3 @@ class RtlDevice(RegisterHost):
     def _check(self, address, n_bytes):
         if address < 0 or address + n_bytes > len(self.memory):
             raise ValueError(f"there is no memory at {address:#x} to {address + n_bytes - 1:#x}")
-
-
-def scaled(model: MemoryModel, data_width):
-    """The same memory with beats of another width: rows, banks and groups hold as many of them."""
-    shift = (data_width // 8).bit_length() - model.beat_bytes.bit_length()
-    return replace(
-        model,
-        data_width=data_width,
-        row_bit=max(model.row_bit + shift, 0),
-        bank_bits=tuple(bit + shift for bit in model.bank_bits),
-        group_bits=tuple(bit + shift for bit in model.group_bits),
-    )

@@ -169,6 +169,17 @@ class MemoryModel:
         later = cycles - self.read_hit
         return replace(self, read_hit=cycles, read_closed=self.read_closed + later, read_miss=self.read_miss + later)
 
+    def with_width(self, data_width):
+        """The same memory with beats of another width: rows, banks and groups hold as many of them."""
+        shift = (data_width // 8).bit_length() - self.beat_bytes.bit_length()
+        return replace(
+            self,
+            data_width=data_width,
+            row_bit=max(self.row_bit + shift, 0),
+            bank_bits=tuple(bit + shift for bit in self.bank_bits),
+            group_bits=tuple(bit + shift for bit in self.group_bits),
+        )
+
     def timing(self, accesses, *, first_refresh=None):
         """For each burst, in the order in which they are served, the cycles in which its beats can be delivered.
 
