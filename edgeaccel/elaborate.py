@@ -15,11 +15,8 @@ import json
 import re
 import sys
 import tempfile
-import warnings
 from dataclasses import fields
 from pathlib import Path
-
-from amaranth.hdl import UnusedElaboratable
 
 import edgeaccel
 from edgeaccel import isa
@@ -208,8 +205,6 @@ def _is_plain(value):
 
 def main(arguments_=None):
     """Run the command line; returns the exit status: 0, or 2 if something asked for is not possible."""
-    # Parts that are written once although they repeat, and those only asked for their sizes, are never elaborated.
-    warnings.simplefilter("ignore", UnusedElaboratable)
     parser = argparse.ArgumentParser(
         prog="python -m edgeaccel.elaborate",
         description="Write a whole machine as a folder of Verilog, its description, C header, pages and diagram; or a"

@@ -222,7 +222,8 @@ def machine_folders(tmp_path_factory):
     ]
     messages = [run.communicate()[1] for run in runs]
     assert [run.returncode for run in runs] == [0, 0], messages
-    assert messages[0].startswith("elaborating tiny (1 groups, 32 lanes, 1 rows)")
+    for message, folder in zip(messages, folders, strict=True):  # and no warning of parts that nothing uses
+        assert re.fullmatch(rf"elaborating tiny \(1 groups, 32 lanes, 1 rows\).*\nwrote .* to {folder}\n", message)
     return folders
 
 
@@ -355,6 +356,14 @@ def test_machines_that_cannot_be(tmp_path, capsys, arguments, message):
     assert re.search(f"^error: {message}", err)
     assert err.count("\n") == 1
     assert not list(tmp_path.iterdir())
+
+
+def test_refusal_is_one_line(tmp_path):
+    """And there is no warning of parts that were made before."""
+    command = [sys.executable, "-m", "edgeaccel.elaborate", "--preset", "tiny", "--set", "buffer_inputs=64", "--out"]
+    run = subprocess.run([*command, tmp_path / "machine"], capture_output=True, text=True)
+    assert run.returncode == 2
+    assert re.fullmatch("error: buffer_inputs must be more than 320 .*\n", run.stderr)
 
 
 def test_folders_that_cannot_be(tmp_path, capsys):

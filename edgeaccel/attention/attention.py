@@ -25,9 +25,24 @@ from edgeaccel.systolic.commands import port_request
 from edgeaccel.systolic.feed import activation_load
 from edgeaccel.systolic.operator import operator
 
-__all__ = ["Attention"]
+__all__ = ["Attention", "weight_places"]
 
 SCALE_WORDS = 128  # beats of scales that wait
+
+
+def weight_places(config, lookahead=None):
+    """Blocks of weights that find room at the end of the activation buffer; `lookahead` as for `Attention`.
+
+    Raises
+    ------
+    ValueError
+        If `lookahead` is less than 1.
+    """
+    _, sets = group_sets(config)
+    lookahead = max(6, 3 * sets) if lookahead is None else lookahead
+    if lookahead < 1:
+        raise ValueError(f"lookahead must be at least 1 unit, not {lookahead!r}")
+    return lookahead + PassIssue.SPARE_PLACES
 
 
 class Attention(wiring.Component):
@@ -88,16 +103,12 @@ class Attention(wiring.Component):
     """
 
     def __init__(self, config, *, slots=32, entries=1024, lookahead=None):
-        _, sets = group_sets(config)
         if config.vector_lanes not in (4, 8, 16, 32, 64):
             raise ValueError(f"vector_lanes must be 4 to 64 for attention, not {config.vector_lanes}")
         if not any(name in CACHE_FORMATS for name in config.formats):
             raise ValueError(f"formats must have one of {', '.join(CACHE_FORMATS)}, not just {config.formats}")
         self.config, self.slots = config, slots
-        lookahead = max(6, 3 * sets) if lookahead is None else lookahead
-        if lookahead < 1:
-            raise ValueError(f"lookahead must be at least 1 unit, not {lookahead!r}")
-        places = lookahead + PassIssue.SPARE_PLACES
+        places = weight_places(config, lookahead)
         self.ring = config.buffer_words - places * config.block // config.vector_lanes
         if self.ring <= 0:
             raise ValueError(
@@ -118,7 +129,7 @@ class Attention(wiring.Component):
         self.passes = PassIssue(
             config,
             slots=slots,
-            lookahead=lookahead,
+            lookahead=places - PassIssue.SPARE_PLACES,
             ring=self.ring,
             scale_commands=self.streamer.i_commands.p.shape(),
         )

@@ -3,7 +3,7 @@
 import inspect
 
 from edgeaccel import isa
-from edgeaccel.attention.attention import Attention
+from edgeaccel.attention.attention import weight_places
 from edgeaccel.attention.writer import OUTSTANDING
 from edgeaccel.cache import group_sets
 from edgeaccel.soc.drawing import FAINT, Box, Drawing
@@ -11,7 +11,7 @@ from edgeaccel.soc.logits import BUFFER_BEATS as LOGITS_BEATS
 from edgeaccel.soc.parameters import BUFFER_BEATS as PARAMETER_BEATS
 from edgeaccel.soc.register_map import register_map
 from edgeaccel.systolic.engine import MatrixEngine
-from edgeaccel.systolic.store import ActivationStore
+from edgeaccel.systolic.store import store_size
 
 __all__ = ["block_diagram"]
 
@@ -136,8 +136,7 @@ def _array(machine):
     groups = [f"group {n}" for n in range(config.groups)]
     if len(groups) > 5:
         groups[3:-1] = ["…"]
-    store = ActivationStore(config)
-    lines = (1 << store.line_width) * store.slots
+    tiles, lines = store_size(config)
     yield Box(
         "groups",
         (3, 4, 2),
@@ -146,7 +145,7 @@ def _array(machine):
         "edgeaccel/systolic/group.py, edgeaccel/pe/group.py",
         [
             f"{config.multipliers:,} multipliers; {', '.join(config.formats)} in blocks of {config.block}",
-            f"in each {_size(lines * rows * config.lanes // 2 * config.mantissa_bits // 8)} of activations,"
+            f"in each {_size(tiles * lines * rows * config.lanes // 2 * config.mantissa_bits // 8)} of activations,"
             f" {_several(config.scalers * rows, 'scaler')}",
         ],
         groups,
@@ -200,7 +199,7 @@ def _attention(machine):
     config = machine.config
     _, sets = group_sets(config)
     rows, lanes = config.rows, config.vector_lanes
-    ring = config.buffer_words - Attention(config, slots=machine.slots, entries=machine.pages).ring
+    weights = weight_places(config) * config.block // config.vector_lanes  # words of the activation buffer
     for name, place, title, module, lines in (
         ("output", (2, 5), "Attention output", "soc/outputs", [f"{_several(rows, 'row')} × {lanes} lanes"]),
         ("values", (3, 5), "Values", "attention/values", [f"{machine.slots} running sums", f"{rows} × {lanes} lanes"]),
@@ -211,7 +210,7 @@ def _attention(machine):
             "attention/scores",
             [
                 f"online softmax, {_several(rows, 'row')} × {lanes} lanes",
-                f"weights: {_size(ring * rows * lanes * 4)} of the activation buffer",
+                f"weights: {_size(weights * rows * lanes * 4)} of the activation buffer",
             ],
         ),
         ("router", (5, 5), "Result router", "attention/route", ["keys' or values'"]),

@@ -10,9 +10,15 @@ from edgeaccel.pe.digit import FormatCode
 from edgeaccel.queue import Queue
 from edgeaccel.systolic.beat import activation_beat, activations, tile_lines, tile_tag
 
-__all__ = ["ActivationStore"]
+__all__ = ["ActivationStore", "store_size"]
 
 STORE_LINES = 32  # of a LUT RAM
+
+
+def store_size(config):
+    """Tiles that find room in an `ActivationStore`, and the lines of each."""
+    lines = 1 << ceil_log2(tile_lines(config))
+    return max(2, STORE_LINES // lines), lines
 
 
 class ActivationStore(wiring.Component):
@@ -43,8 +49,8 @@ class ActivationStore(wiring.Component):
 
     def __init__(self, config):
         self.config = config
-        self.line_width = ceil_log2(tile_lines(config))
-        self.slots = max(2, STORE_LINES >> self.line_width)
+        self.slots, lines = store_size(config)
+        self.line_width = exact_log2(lines)
         super().__init__(
             {
                 "i": In(stream.Signature(activation_beat(config))),
