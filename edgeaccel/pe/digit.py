@@ -43,28 +43,23 @@ def choose(condition, then, otherwise):
     return Mux(condition, then, otherwise)
 
 
-def decode(m, codes, format, formats):
-    """Digits of a word's codes, a signed(5) signal each.
+def decode(m, code, format, formats, *, lane, lanes):
+    """The digit of a code, a signed(5) signal.
 
     digit(c) = c                        low digits of INT8 and 16-bit elements
              = c - 16 * (c >= 8)        INT4, and the highest digit of an element
              = 2 * E2M1(c)              MXFP4: 0, 1, 2, 3, 4, 6, 8, 12 with a sign
 
-    `codes` are the lanes in ascending order. Which digit of its element a lane holds follows from its place alone: odd
-    lanes hold the higher digit of INT8 elements, odd lanes of the upper half the highest of 16-bit elements.
+    Which digit of its element a lane holds follows from its place alone: odd lanes hold the higher digit of INT8
+    elements, odd lanes of the upper half the highest of 16-bit elements.
     """
-    half = len(codes) // 2
-    is_mxfp4 = is_format(format, ("mxfp4",), formats)
-    digits = []
-    for lane, code in enumerate(codes):
-        digit = Signal(signed(5), name=f"digit{lane}")
-        signed_formats = {"int4"}
-        if lane % 2:
-            signed_formats |= {"int8", "int16"} if lane >= half else {"int8"}
-        integer = Cat(code, code[3] & is_format(format, signed_formats, formats)).as_signed()
-        m.d.comb += digit.eq(choose(is_mxfp4, _twice_e2m1(code), integer))
-        digits.append(digit)
-    return digits
+    signed_formats = {"int4"}
+    if lane % 2:
+        signed_formats |= {"int8", "int16"} if lane >= lanes // 2 else {"int8"}
+    integer = Cat(code, code[3] & is_format(format, signed_formats, formats)).as_signed()
+    digit = Signal(signed(5), name=f"digit{lane}")
+    m.d.comb += digit.eq(choose(is_format(format, ("mxfp4",), formats), _twice_e2m1(code), integer))
+    return digit
 
 
 def _twice_e2m1(code):
@@ -106,10 +101,14 @@ class DigitDecoder(Pipelined):
 
     def __init__(self, *, lanes=128, formats=tuple(FORMATS)):
         check_lanes(lanes)
+        self.lanes = lanes
         self.formats = check_formats(formats)
         i = data.StructLayout({"codes": data.ArrayLayout(4, lanes), "format": FormatCode})
         super().__init__({"i": i}, data.ArrayLayout(signed(5), lanes), cycles=1)
 
     def datapath(self, pipe, i):
-        digits = pipe.stage(digit=decode(pipe.m, list(i.codes), i.format, self.formats))
-        return Cat(digits)
+        digits = [
+            decode(pipe.m, code, i.format, self.formats, lane=lane, lanes=self.lanes)
+            for lane, code in enumerate(i.codes)
+        ]
+        return Cat(pipe.stage(digit=digits))

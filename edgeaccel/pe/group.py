@@ -1,6 +1,9 @@
 """Group datapath: one word of weights times the activations, summed over blocks, exact.
 
-word -> digits -> packed pairs -> RowSums of each row -> block sums
+word -> delays -> digits -> packed pairs -> RowSums of each row -> block sums
+
+The pairs of a word are multiplied in chains, where each adds its product to the sum of those before it, a cycle later
+than they. So codes wait as many cycles as there are pairs before theirs in the chain.
 """
 
 from amaranth.hdl import Cat, signed
@@ -23,7 +26,7 @@ class GroupDatapath(Pipelined):
     in integers, without rounding or overflow. A block is the words up to one with `last`; it leaves one result with the
     sums of all the channels that share a word. Equals `edgeaccel.golden.pe.block_sums`.
 
-    Cost: rows * lanes / 2 multipliers, one DSP48E2 each.
+    Cost: rows * lanes / 2 multiplications with an addition, one DSP48E2 each.
 
     Parameters
     ----------
@@ -40,7 +43,7 @@ class GroupDatapath(Pipelined):
     multiplier_stages : int
         Registers after the multiplication, 1 or 2; with 2 a DSP48E2 uses its M and P registers.
     tree_stages : int
-        Registers in the adder trees, 0 to log2(lanes / 4), their levels, which is the default.
+        Registers in the adder trees, 0 to log2(lanes / 4 / cascade), their levels, which is the default.
 
     Members
     -------
@@ -54,9 +57,11 @@ class GroupDatapath(Pipelined):
         Channels that share a word, at most: 1, 2 or 4 by the formats. Sums past a format's channels are undefined.
     sum_width : int
         As wide as the largest sum of any format.
+    cascade : int
+        Pairs whose products are added in a chain: `edgeaccel.pe.lane.cascade_length`, 4 with 16-bit mantissas.
     latency : int
-        multiplier_stages + tree_stages + combination_stages + 4 cycles, where combination_stages is 2 with INT8 or
-        INT16 in the build, else 1 with INT4, else 0.
+        multiplier_stages + cascade + tree_stages + combination_stages + 3 cycles, where combination_stages is 2 with
+        INT8 or INT16 in the build, else 1 with INT4, else 0.
 
     Raises
     ------
@@ -93,6 +98,7 @@ class GroupDatapath(Pipelined):
         row = self._rows[0]
         self.multiplier_stages, self.tree_stages = row.multiplier_stages, row.tree_stages
         self.formats, self.sum_width, self.n_sums = row.formats, row.sum_width, row.n_sums
+        self.cascade = row.cascade
         mantissas = data.ArrayLayout(data.ArrayLayout(signed(mantissa_bits), lanes // 2), rows)
         super().__init__(
             {
@@ -108,13 +114,28 @@ class GroupDatapath(Pipelined):
 
     def datapath(self, pipe, i_words, i_activations):
         first = {"valid": pipe.valid, "format": i_activations.format, "last": i_activations.last}
-        with pipe.inside("digits"):
-            digits = decode(pipe.m, list(i_words), i_activations.format, self.formats)
-            pairs = zip(digits[0::2], digits[1::2], strict=True)
-            packed = pipe.stage(packed=[pack(*pair, self.mantissa_bits) for pair in pairs])
+        packed = self._packed(pipe, i_words, i_activations.format)
         for n, (row, mantissas) in enumerate(zip(self._rows, i_activations.mantissas, strict=True)):
             pipe.m.submodules[f"row{n}"] = repeated(pipe.platform, row, key=tuple(self._row.items()))
             pipe.m.d.comb += [row.packed.eq(Cat(packed)), row.mantissas.eq(mantissas)]
             pipe.m.d.comb += [getattr(row, name).eq(value) for name, value in first.items()]
         pipe.wait(self.latency - 1)
         return Cat(row.sums for row in self._rows)
+
+    def _packed(self, pipe, codes, format):
+        """Pairs of digits: those at place n of their chains n + 1 cycles later."""
+        pairs = self.lanes // 2
+        packed = [None] * pairs
+        with pipe.inside("digits"):
+            for place in range(self.cascade):
+                here = range(place, pairs, self.cascade)
+                waiting = [Cat(codes[2 * pair], codes[2 * pair + 1]) for pair in here]
+                *arrived, format_then = pipe.later(place, f"codes{place}_", [*waiting, format])
+                factors = [self._factor(pipe.m, *each, format_then) for each in zip(here, arrived, strict=True)]
+                packed[place :: self.cascade] = pipe.later(1, f"packed{place}_", factors)
+        return packed
+
+    def _factor(self, m, pair, codes, format):
+        lanes = ((2 * pair, codes[:4]), (2 * pair + 1, codes[4:]))
+        digits = [decode(m, code, format, self.formats, lane=lane, lanes=self.lanes) for lane, code in lanes]
+        return pack(*digits, self._rows[0].field)

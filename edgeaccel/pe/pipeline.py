@@ -116,6 +116,12 @@ class Pipe:
             for name, value in values.items()
         )
 
+    def later(self, cycles, name, values):
+        """The values as many cycles later, beside the pipe, which stays where it is."""
+        for cycle in range(cycles):
+            values = [self._register(self.m, f"{name}{n}_{cycle}", value) for n, value in enumerate(values)]
+        return list(values)
+
     def cut(self, registered, **values):
         """A place where a register may stand: `stage` if `registered`, else the values as they are."""
         return self.stage(**values) if registered else _unpacked(values.values())

@@ -1,9 +1,10 @@
 """Row: packed pairs of weights times one row of activations, summed over blocks, exact.
 
-packed pairs, mantissas -> multipliers -> four subtrees -> digit combination -> block sums
+packed pairs, mantissas -> chains of multipliers -> four subtrees -> digit combination -> block sums
 
-The pairs of a word fall into two halves, and each pair gives a lower and an upper product: four subtrees of equal size.
-What their sums are depends on the format:
+The pairs of a word fall into two halves, and each pair gives a lower and an upper product. Chains of pairs add their
+products as they are, packed; then four subtrees of equal size add the chains' lower and upper sums. What their sums are
+depends on the format:
 
     format  lower 0    upper 0    lower 1    upper 1     results
     INT4    channel 0  channel 1  channel 0  channel 1   l0 + l1,  u0 + u1
@@ -19,7 +20,7 @@ from amaranth.utils import bits_for, exact_log2
 
 from edgeaccel.formats import FORMATS, check_lanes
 from edgeaccel.pe.digit import FormatCode, choose, is_format
-from edgeaccel.pe.lane import check_mantissa_bits, pack, split
+from edgeaccel.pe.lane import cascade_length, check_mantissa_bits, field_bits, pack, split
 from edgeaccel.pe.pipeline import Pipe, spread
 
 __all__ = ["RowSums"]
@@ -38,7 +39,7 @@ class RowSums(wiring.Component):
     valid, format, last, mantissas : in
         Of the word.
     packed : in
-        The word's pairs of digits, a cycle later.
+        The word's pairs of digits: pair p a cycle later, and as many more as its place in its chain, `p % cascade`.
     sums : out
         Of the block, `cycles` after its last word.
     """
@@ -48,15 +49,17 @@ class RowSums(wiring.Component):
         check_mantissa_bits(mantissa_bits)
         self.mantissa_bits = mantissa_bits
         self.formats = formats
-        self.tree_levels = exact_log2(lanes // 4)
+        self.cascade = cascade_length(mantissa_bits, lanes // 4)
+        self.field = field_bits(mantissa_bits, self.cascade)
+        self.tree_levels = exact_log2(lanes // 4 // self.cascade)
         self.multiplier_stages = multiplier_stages
         self.tree_stages = self.tree_levels if tree_stages is None else tree_stages
         if multiplier_stages not in (1, 2):
             raise ValueError(f"multiplier_stages must be 1 or 2, not {multiplier_stages!r}")
         if self.tree_stages not in range(self.tree_levels + 1):
             raise ValueError(
-                f"tree_stages must be 0 to {self.tree_levels}, the levels of a tree of {lanes // 4} products,"
-                f" not {tree_stages!r}"
+                f"tree_stages must be 0 to {self.tree_levels}, the levels of a tree of {lanes // 4 // self.cascade}"
+                f" sums, not {tree_stages!r}"
             )
         table = [FORMATS[name] for name in formats]
         for row in table:
@@ -65,7 +68,7 @@ class RowSums(wiring.Component):
         self.sum_width = bits_for(largest) + 1
         self.n_sums = max(row.channels_per_word for row in table)
         self.combination_stages = max(_COMBINATION_STAGES[name] for name in formats)
-        self.cycles = multiplier_stages + self.tree_stages + self.combination_stages + 3
+        self.cycles = multiplier_stages + self.cascade + self.tree_stages + self.combination_stages + 2
         digit = Signal(signed(5))
         super().__init__(
             {
@@ -73,7 +76,7 @@ class RowSums(wiring.Component):
                 "format": In(FormatCode),
                 "last": In(1),
                 "mantissas": In(data.ArrayLayout(signed(mantissa_bits), lanes // 2)),
-                "packed": In(data.ArrayLayout(pack(digit, digit, mantissa_bits).shape(), lanes // 2)),
+                "packed": In(data.ArrayLayout(pack(digit, digit, self.field).shape(), lanes // 2)),
                 "sums": Out(data.ArrayLayout(signed(self.sum_width), self.n_sums)),
             }
         )
@@ -81,24 +84,36 @@ class RowSums(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         pipe = Pipe(m, valid=self.valid, format=self.format.as_value(), last=self.last)
-        mantissas = pipe.stage(mantissa=list(self.mantissas))
-        products = [pair * mantissa for pair, mantissa in zip(self.packed, mantissas, strict=True)]
-        for _ in range(self.multiplier_stages):
-            products = pipe.stage(product=products)
-        sums = self._block_sums(pipe, self._channel_sums(pipe, self._subtree_sums(pipe, products)))
+        sums = self._block_sums(pipe, self._channel_sums(pipe, self._subtree_sums(pipe, self._cascade_sums(pipe))))
         if pipe.cycles != self.cycles:
             raise AssertionError(f"a row has {pipe.cycles} stages, not the {self.cycles} that it states")
         m.d.comb += self.sums.eq(Cat(sums))
         return m
 
-    def _subtree_sums(self, pipe, products):
-        """[lower 0, upper 0, lower 1, upper 1] from the products.
+    def _cascade_sums(self, pipe):
+        """Sums of the chains' packed products.
 
-        An upper product lacks the borrow of the lower one. A tree has one carry input for each addition, and one borrow
+        In a chain the pair at place n is n cycles behind the first, so that its product finds the sum of those before
+        it in the register behind their adder.
+        """
+        totals = [Const(0)] * (len(self.packed) // self.cascade)
+        pipe.wait(self.multiplier_stages)
+        for place in range(self.cascade):
+            mantissas = pipe.later(place + 1, f"mantissa{place}_", self.mantissas[place :: self.cascade])
+            pairs = self.packed[place :: self.cascade]
+            products = [pair * mantissa for pair, mantissa in zip(pairs, mantissas, strict=True)]
+            products = pipe.later(self.multiplier_stages - 1, f"product{place}_", products)
+            totals = pipe.stage(total=[total + product for total, product in zip(totals, products, strict=True)])
+        return [total[: 2 * self.field].as_signed() for total in totals]
+
+    def _subtree_sums(self, pipe, totals):
+        """[lower 0, upper 0, lower 1, upper 1] from the chains' sums.
+
+        An upper sum lacks the borrow of the lower one. A tree has one carry input for each addition, and one borrow
         more than additions; the last is added to the sum.
         """
-        lowers, uppers, borrows = zip(*(split(product, self.mantissa_bits) for product in products), strict=True)
-        half = len(products) // 2
+        lowers, uppers, borrows = zip(*(split(total, self.field) for total in totals), strict=True)
+        half = len(totals) // 2
         terms, carries = {}, {}
         for n, places in enumerate((slice(half), slice(half, None))):
             terms[f"lower{n}_"], carries[f"lower{n}_borrow"] = list(lowers[places]), []
@@ -110,7 +125,7 @@ class RowSums(wiring.Component):
             terms = dict(zip(terms, later[:4], strict=True))
             carries = dict(zip(carries, later[4:], strict=True))
         sums = [term + sum(carry) for (term,), carry in zip(terms.values(), carries.values(), strict=True)]
-        width = self.mantissa_bits + 4 + self.tree_levels
+        width = self.field + self.tree_levels
         return pipe.stage(subtree=[total[:width].as_signed() for total in sums])
 
     def _channel_sums(self, pipe, subtrees):

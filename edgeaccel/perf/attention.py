@@ -128,7 +128,10 @@ class _Passes:
         self._result_beats = config.tile_channels // lanes
         way = memory.latency * config.core_mhz / config.port_mhz + WORD_CYCLES
         self._way = way + (CROSSING_CYCLES if config.port_mhz != config.core_mhz else 0)
-        group = group_latency(config.lanes, config.formats) + scaled_accumulator_latency()
+        group = (
+            group_latency(config.lanes, config.formats, mantissa_bits=config.mantissa_bits)
+            + scaled_accumulator_latency()
+        )
         self._through = group + matrix.PACK_CYCLES + config.groups
         self._score = SCORE_CYCLES + log2(lanes) + function_latency({"exp2"})
 

@@ -101,7 +101,12 @@ def predict(config, operators, memory):
     words_between = (layout.groups - 1) * layout.block_words((last.inputs - 1) % layout.inputs + 1)
     packed = max(shared - 1, config.tile_channels - 1 - int(words_between * clocks.word_cycles(memory.share)))
     results = config.tile_channels // config.vector_lanes
-    through = group_latency(config.lanes, config.formats) + scaled_accumulator_latency() + packed + PACK_CYCLES
+    through = (
+        group_latency(config.lanes, config.formats, mantissa_bits=config.mantissa_bits)
+        + scaled_accumulator_latency()
+        + packed
+        + PACK_CYCLES
+    )
     last_result = last_taken(last.first_group) + through + results * last_take + config.groups - last.first_group
     codes = [
         count * (1 - -(-operator.inputs // layout.inputs) / layout.row_words(operator.stored_inputs(config)))
