@@ -1,18 +1,24 @@
 """Emitted Verilog for simulation: what a module computes at an edge is left out while it would change nothing.
 
 Most of a machine waits most of the time, but compiled Verilog computes all of it in every cycle. Here the logic in
-front of a module's registers goes into the process that sets them, and that runs only when something may have changed.
-The module's inputs are kept. As long as they stay as they were, and no register that depends on itself gets another
-value, all other registers reach what they then keep after as many edges as the longest way through them has registers.
-So all registers and outputs have the same values in every cycle as those of the text that was given.
+front of a module's registers goes into the process that sets them, which runs only when something may have changed.
+The module's inputs are kept. When one of them changes, or a register that depends on itself, the change goes through the
+other registers from edge to edge: one that lies k registers behind can change k edges later, and at no other time. Bit k
+of `idle_active_` is whether something changed k edges ago. So all registers and outputs have the same values in every
+cycle as those of the text that was given, and of a pipeline only stages that hold something new are computed.
 
     always @(posedge clk) begin
       if (idle_0_ != a || idle_1_ != b) begin
         idle_0_ = a; idle_1_ = b;
-        idle_edges_ = 3'd6;
+        idle_active_[0] = 1'd1;
       end
-      if (idle_edges_ != 3'd0) begin
-        idle_edges_ = idle_edges_ - 3'd1;
+      if (idle_active_ != 0) begin : idle_work_
+        automatic reg [5:0] idle_now_;
+        idle_now_ = idle_active_;
+        idle_active_ = idle_active_ << 1;
+        if (idle_now_[5]) begin
+          ...
+        end
         ...
       end
     end
@@ -21,7 +27,9 @@ What an output or a submodule sees without a register in between stays outside.
 """
 
 import re
+from collections import Counter
 from dataclasses import dataclass
+from itertools import groupby
 
 __all__ = ["rest_when_idle"]
 
@@ -45,6 +53,10 @@ _NO_NAMES = re.compile(r"\(\* .*? \*\)|\d*'s?[bdho]\w+|\$\w+|\b(?:if|else|begin|
 _REFERENCE = re.compile(r"([A-Za-z_]\w*)(?:\[(\d+)(?::(\d+))?\])?")
 _ALL = 1 << 30
 _LEAST = 16  # statements of a module for which looking at its inputs pays
+_LEAST_STAGE = 6  # statements of a stage for which a condition of their own pays
+
+
+_WAKE = "idle_active_[0] = 1'd1;"
 
 
 class _Unsuited(Exception):
@@ -144,27 +156,28 @@ class _Module:
         outside = self._outside()
         sources = {id(node): self._sources(node) for node in registers}
         depth, states = self._depths(registers, sources)
+        ages = self._ages(registers, sources, states)
         logic = [node for node in self.nodes if not node.is_register and id(node) not in outside]
         inputs = self._ranges({part for found in sources.values() for part in found[1]})
         words = sum((last - first) // 32 + 1 for _, first, last in inputs)
         if len(logic) + len(registers) < max(_LEAST, 2 * words):
             raise _Unsuited
 
-        edges = max(depth.values(), default=0) + 1
-        counter = f"{edges.bit_length()}'d"
-        lines, extra = [], []
+        edges = max(ages.values(), default=1).bit_length()
+        lines, extra = [], []  # lines: (when they are needed, text)
         done = dict.fromkeys(outside)
-        for node in sorted(registers, key=lambda node: -depth.get(id(node), _ALL)):
-            self._logic(node, done, lines)
+        for node in sorted(registers, key=lambda node: (-depth.get(id(node), _ALL), ages[id(node)])):
+            self._logic(node, ages, done, lines)
             name = node.sets[0][0]
             if id(node) not in states:
                 # Whoever reads it has read it; those outside see it change with all others.
                 text = node.text if name in self.seen else _SET.sub(r"\1\2\3 = \4", node.text)
-                lines += self._process(text)
+                work = self._process(text)
             elif name in self.memories:
-                lines += self._process(_SET.sub(rf"\1begin \2\3 <= \4 idle_edges_ = {counter}{edges}; end", node.text))
+                work = self._process(_SET.sub(rf"\1begin \2\3 <= \4 {_WAKE} end", node.text))
             else:
-                lines += self._state(node, f"{counter}{edges}", extra)
+                work = self._state(node, extra)
+            lines += [(ages[id(node)], line) for line in work]
         keep, changed, take = [], [], []
         for n, (name, first, last) in enumerate(inputs):
             part = name if (first, last) == (0, self.widths[name] - 1) else f"{name}[{last}:{first}]"
@@ -176,13 +189,14 @@ class _Module:
             f"module {self.name} ({self.header});\n"
             + "".join(f"  {text}\n" for name, text in self.declarations.items() if name not in inner)
             + "".join(keep)
-            + f"  reg [{edges.bit_length() - 1}:0] idle_edges_ = {counter}{edges};\n"
+            + f"  reg [{edges - 1}:0] idle_active_ = {{{edges}{{1'd1}}}};\n"
             + "".join(node.text for node in self.nodes if id(node) in outside)
             + "".join(self.kept)
             + f"  always @(posedge {self.clock}) begin\n"
             + (f"    if ({' || '.join(changed)}) begin\n" if changed else "")
-            + ("".join(take) + f"      idle_edges_ = {counter}{edges};\n    end\n" if changed else "")
-            + f"    if (idle_edges_ != {counter}0) begin : idle_work_\n"
+            + ("".join(take) + f"      {_WAKE}\n    end\n" if changed else "")
+            + f"    if (idle_active_ != {edges}'d0) begin : idle_work_\n"
+            + f"      automatic reg [{edges - 1}:0] idle_now_;\n"
             # Verilator makes variables of C++ of these.
             + "".join(
                 f"      automatic {text.replace('wire', 'reg', 1)}\n"
@@ -190,8 +204,9 @@ class _Module:
                 if name in inner & {part[0] for node in done.values() if node for part in node.sets}
             )
             + "".join(extra)
-            + f"      idle_edges_ = idle_edges_ - {counter}1;\n"
-            + "".join(f"  {line}\n" for line in lines)
+            + "      idle_now_ = idle_active_;\n"
+            + f"      idle_active_ = idle_active_ << {edges}'d1;\n"
+            + "".join(_when_active(lines, edges))
             + "    end\n  end\nendmodule\n"
         )
 
@@ -250,6 +265,52 @@ class _Module:
                 visit(node)
         return depth, states
 
+    def _ages(self, registers, sources, states):
+        """When a statement is needed, by id: bit k is set if what it sees can have changed k edges ago.
+
+        Stages of few statements are always needed, and logic whenever one who reads it is.
+        """
+        found = {}
+
+        def visit(node):
+            if id(node) not in found:
+                others, inputs = sources[id(node)]
+                direct = bool(inputs) or not others
+                ages = 0
+                for other in others:
+                    if other in states:
+                        direct = True
+                    else:
+                        ages |= visit(by_id[other]) << 1
+                found[id(node)] = ages | direct
+            return found[id(node)]
+
+        by_id = {id(node): node for node in registers}
+        for node in registers:
+            visit(node)
+        always = 0
+        for ages in found.values():
+            always |= ages
+        found = self._with_logic(registers, found)
+        sizes = Counter(found.values())
+        few = {id(node): always for node in registers if sizes[found[id(node)]] < _LEAST_STAGE}
+        return self._with_logic(registers, {id(node): found[id(node)] for node in registers} | few)
+
+    def _with_logic(self, registers, ages):
+        """`ages` of registers, and of the logic in front of them."""
+        found = dict(ages)
+
+        def visit(node, age):
+            for part in node.reads:
+                for before in self._before(part):
+                    if not before.is_register and found.get(id(before), 0) | age != found.get(id(before), 0):
+                        found[id(before)] = found.get(id(before), 0) | age
+                        visit(before, found[id(before)])
+
+        for node in registers:
+            visit(node, ages[id(node)])
+        return found
+
     def _ranges(self, parts):
         """The parts of inputs as few ranges, in the order of their names."""
         bits = {}
@@ -264,20 +325,20 @@ class _Module:
                     ranges.append((name, bit, bit))
         return ranges
 
-    def _logic(self, node, done, lines):
+    def _logic(self, node, ages, done, lines):
         for part in node.reads:
             for before in self._before(part):
                 if not before.is_register and id(before) not in done:
                     done[id(before)] = before
-                    self._logic(before, done, lines)
-                    lines.append("    " + before.text.strip().removeprefix("assign "))
+                    self._logic(before, ages, done, lines)
+                    lines.append((ages[id(before)], "    " + before.text.strip().removeprefix("assign ")))
 
     def _process(self, text):
         text = text.removeprefix(" begin\n").removesuffix("  end") if text.startswith(" begin") else text
         return text.strip("\n").splitlines()
 
-    def _state(self, node, edges, extra):
-        """A register that depends on itself: if it changes, nothing rests."""
+    def _state(self, node, extra):
+        """A register that depends on itself: if it changes, what sees it does not rest."""
         names = list(dict.fromkeys(part[0] for part in node.sets))
         lines = []
         after = []
@@ -291,9 +352,23 @@ class _Module:
                 lambda s, name=name, following=following: f"{s[1]}{following}{s[3]} = {s[4]}" if s[2] == name else s[0],
                 text,
             )
-            after.append(f"    if ({following} != {name}) idle_edges_ = {edges};")
+            after.append(f"    if ({following} != {name}) {_WAKE}")
             after.append(f"    {name}{place} <= {following}{place};")
         return [*lines, *self._process(text), *after]
+
+
+def _when_active(lines, edges):
+    """The lines, those of a stage together under its condition."""
+    for ages, group in groupby(lines, key=lambda line: line[0]):
+        texts = [text for _, text in group]
+        if ages == (1 << edges) - 1:
+            yield from (f"  {text}\n" for text in texts)
+        else:
+            one = ages & (ages - 1) == 0
+            condition = f"idle_now_[{ages.bit_length() - 1}]" if one else f"(idle_now_ & {edges}'d{ages}) != {edges}'d0"
+            yield f"      if ({condition}) begin\n"
+            yield from (f"    {text}\n" for text in texts)
+            yield "      end\n"
 
 
 def _references(expression):
