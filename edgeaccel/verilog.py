@@ -33,6 +33,7 @@ _IDENTIFIER = re.compile(r"\\(\S+) |\b[A-Za-z_]\w*")
 _NO_INIT = re.compile(r"^  attribute \\no_init 1\n(?:  attribute .*\n)*  memory .* (\S+)\n", re.MULTILINE)
 _INIT = re.compile(r"^  cell \$meminit_v2 .*\n    parameter \\MEMID \"\\(\S+)\"\n(?:    .*\n)*  end\n", re.MULTILINE)
 _PORT = re.compile(r"^  (input|output) (.*?)(\w+);\n", re.MULTILINE)
+_REPETITION = re.compile(r"(?<=[{,] )([\w\[\]:']+)((?:, \1){2,})(?=,| })")
 _NET = re.compile(r"^  (wire|reg) (.*?)(\w+)( = .*)?;\n", re.MULTILINE)
 
 
@@ -61,7 +62,13 @@ def emit(component, name, *, header=()):
     unknown = {port[2] for port in _PORT.findall(modules[0])} - set(order)
     if unknown:
         raise ValueError(f"{name} has ports that neither its signature nor its `domains` tell: {sorted(unknown)}")
-    return comment + "".join("\n" + _ansi_ports(_plain_names(module, shared, taken), order) for module in modules)
+    modules = [_short_repetitions(_plain_names(module, shared, taken)) for module in modules]
+    return comment + "".join("\n" + _ansi_ports(module, order) for module in modules)
+
+
+def _short_repetitions(text):
+    """What stands in a concatenation three times or more in a row becomes `{3{it}}`."""
+    return _REPETITION.sub(lambda match: f"{{{1 + match[2].count(',')}{{{match[1]}}}}}", text)
 
 
 class _Emission:

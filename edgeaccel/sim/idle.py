@@ -13,7 +13,6 @@ cycle as those of the text that was given, and of a pipeline only stages that ho
         idle_active_[0] = 1'd1;
       end
       if (idle_active_ != 0) begin : idle_work_
-        automatic reg [5:0] idle_now_;
         idle_now_ = idle_active_;
         idle_active_ = idle_active_ << 1;
         if (idle_now_[5]) begin
@@ -190,20 +189,20 @@ class _Module:
             + "".join(f"  {text}\n" for name, text in self.declarations.items() if name not in inner)
             + "".join(keep)
             + f"  reg [{edges - 1}:0] idle_active_ = {{{edges}{{1'd1}}}};\n"
+            # Verilator makes variables of C++ of these; those that are declared where they are used it would set to 0.
+            + f"  reg [{edges - 1}:0] idle_now_;\n"
+            + "".join(extra)
+            + "".join(
+                f"  {text.replace('wire', 'reg', 1)}\n"
+                for name, text in self.declarations.items()
+                if name in inner & {part[0] for node in done.values() if node for part in node.sets}
+            )
             + "".join(node.text for node in self.nodes if id(node) in outside)
             + "".join(self.kept)
             + f"  always @(posedge {self.clock}) begin\n"
             + (f"    if ({' || '.join(changed)}) begin\n" if changed else "")
             + ("".join(take) + f"      {_WAKE}\n    end\n" if changed else "")
             + f"    if (idle_active_ != {edges}'d0) begin : idle_work_\n"
-            + f"      automatic reg [{edges - 1}:0] idle_now_;\n"
-            # Verilator makes variables of C++ of these.
-            + "".join(
-                f"      automatic {text.replace('wire', 'reg', 1)}\n"
-                for name, text in self.declarations.items()
-                if name in inner & {part[0] for node in done.values() if node for part in node.sets}
-            )
-            + "".join(extra)
             + "      idle_now_ = idle_active_;\n"
             + f"      idle_active_ = idle_active_ << {edges}'d1;\n"
             + "".join(_when_active(lines, edges))
@@ -345,7 +344,7 @@ class _Module:
         text = node.text
         for name in names:
             following = f"idle_next_{len(extra)}_"
-            extra.append(f"      automatic reg [{self.widths[name] - 1}:0] {following};\n")
+            extra.append(f"  reg [{self.widths[name] - 1}:0] {following};\n")
             place = next(_place(part) for part in node.sets if part[0] == name)
             lines.append(f"    {following} = {name};")
             text = _SET.sub(
