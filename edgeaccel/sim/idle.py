@@ -2,10 +2,10 @@
 
 Most of a machine waits most of the time, but compiled Verilog computes all of it in every cycle. Here the logic in
 front of a module's registers goes into the process that sets them, which runs only when something may have changed.
-The module's inputs are kept. When one of them changes, or a register that depends on itself, the change goes through the
-other registers from edge to edge: one that lies k registers behind can change k edges later, and at no other time. Bit k
-of `idle_active_` is whether something changed k edges ago. So all registers and outputs have the same values in every
-cycle as those of the text that was given, and of a pipeline only stages that hold something new are computed.
+The module's inputs are kept. When one of them changes, or a register that depends on itself, the change goes through
+the other registers from edge to edge: one that lies k registers behind can change k edges later, and at no other time.
+Bit k of `idle_active_` is whether something changed k edges ago. So all registers and outputs have the same values in
+every cycle as those of the text that was given, and of a pipeline only stages that hold something new are computed.
 
     always @(posedge clk) begin
       if (idle_0_ != a || idle_1_ != b) begin
