@@ -1,4 +1,4 @@
-"""Cost of whole machines on their parts, estimated by Yosys: `vcu128` and `vu9p`, modules that repeat synthesised once.
+"""Cost of whole machines on their parts, estimated by Yosys: `vcu128`, with one row too, and `vu9p`.
 
 A module that stands in a machine several times is synthesised alone, and counts as often as it stands there; the rest
 is one. So Yosys saves nothing across those borders, and of a path that crosses one each side counts for itself.
@@ -11,10 +11,11 @@ from edgeaccel.machine import machine
 from edgeaccel.soc.soc import SoC
 from edgeaccel.verilog import emit
 
-__all__ = ["PARTS", "PRESETS", "measure", "plot", "totals"]
+__all__ = ["MACHINES", "PARTS", "measure", "plot", "totals"]
 
 SOURCE = "python -m edgeaccel.bench cost"
-PRESETS = ("vcu128", "vu9p")
+# Names in the records, presets, and what is changed in them.
+MACHINES = (("vcu128", "vcu128", {}), ("vu9p", "vu9p", {}), ("vcu128.one_row", "vcu128", {"rows": 1}))
 COUNTS = {
     "lut": "LUT",
     "lut_memory": "LUT",
@@ -38,48 +39,36 @@ def measure(progress):
     """All records."""
     records = []
     task = progress.add_task("cost", total=None)
-    for preset in PRESETS:
-        built = machine(preset)
-        config = built.config
-        progress.update(task, description=f"{preset}: emitting", total=None)
+    for name, preset, changes in MACHINES:
+        built = machine(preset, changes=changes)
+        progress.update(task, description=f"{name}: emitting", total=None)
         text = emit(SoC(built), preset)
 
-        def tell(name, done, total, preset=preset):
-            progress.update(task, description=f"{preset}: {name}", completed=done, total=total)
+        def tell(part, done, total, name=name):
+            progress.update(task, description=f"{name}: {part}", completed=done, total=total)
 
-        costs = synthesise_parts(text, preset, tell)
-        note = f"{SOURCE}: the whole machine, rows={config.rows}, {len(costs)} modules summed"
-        found = totals(costs)
-        part = PARTS[preset]
-        there = {"lut": part.luts, "dsp": part.dsps, "bram": part.brams, "uram": part.urams}
-        lanes = config.groups * config.lanes
-        records += [
-            Record(f"cost.{preset}.{name}", float(found[name]), COUNTS[name], "estimated", note) for name in COUNTS
-        ]
-        records += [
-            Record(
-                f"cost.{preset}.{name}_share", found[name] / most, "1", "estimated", f"{note}; {part.name} has {most}"
-            )
-            for name, most in there.items()
-        ]
-        records += [
-            Record(f"cost.{preset}.lut_per_lane", found["lut"] / lanes, "LUT/lane", "estimated", note),
-            Record(
-                f"cost.{preset}.dsp_per_int4_product",
-                found["dsp"] / (lanes * config.rows),
-                "DSP48E2/product",
-                "estimated",
-                note,
-            ),
-            Record(
-                f"cost.{preset}.levels",
-                float(max(cost.levels for cost, _ in costs.values())),
-                "levels of logic",
-                "estimated",
-                f"{note}; the longest of {max(costs, key=lambda name: costs[name][0].levels)}",
-            ),
-        ]
+        records += _records(name, built.config, PARTS[preset], synthesise_parts(text, preset, tell))
     return records
+
+
+def _records(name, config, part, costs):
+    """Of one machine, from {module: (Cost, how often)}."""
+    note = f"{SOURCE}: the whole machine, rows={config.rows}, {len(costs)} modules summed"
+    found = totals(costs)
+    lanes = config.groups * config.lanes
+    longest = max(costs, key=lambda module: costs[module][0].levels)
+    there = {"lut": part.luts, "dsp": part.dsps, "bram": part.brams, "uram": part.urams}
+    values = [
+        *((each, found[each], unit, note) for each, unit in COUNTS.items()),
+        *(
+            (f"{each}_share", found[each] / most, "1", f"{note}; {part.name} has {most}")
+            for each, most in there.items()
+        ),
+        ("lut_per_lane", found["lut"] / lanes, "LUT/lane", note),
+        ("dsp_per_int4_product", found["dsp"] / (lanes * config.rows), "DSP48E2/product", note),
+        ("levels", costs[longest][0].levels, "levels of logic", f"{note}; the longest of {longest}"),
+    ]
+    return [Record(f"cost.{name}.{each}", float(value), unit, "estimated", why) for each, value, unit, why in values]
 
 
 def plot(records, axes):
