@@ -106,6 +106,8 @@ def test_readable(tmp_path):
     assert "// sum[row][channel] = " in text
     assert "\\" not in text  # no escaped names
     assert "(*" not in text  # no attributes
+    assert re.search(r"\{\d+\{\w+", text)  # signs are extended by repetition
+    assert not re.search(r"[{,] ([\w\[\]]+), \1, \1[, ]", text)
     assert re.findall(r"^module (\w+)", text, re.MULTILINE) == [
         "edgeaccel_pe_group_datapath",
         "edgeaccel_pe_group_datapath_digits",
