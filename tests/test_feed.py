@@ -1,5 +1,7 @@
 """Activation feed against the golden feed: beats, cycles, padding, what is refused."""
 
+import functools
+
 import ml_dtypes
 import numpy as np
 import pytest
@@ -41,6 +43,9 @@ class Watched(wiring.Component):
         return m
 
 
+watched = functools.cache(Watched)  # whose Verilog is emitted once
+
+
 def loads_of(config, buffer, *, event):
     """Loads of a whole buffer [rows, inputs]; the one of the word `event` has an event."""
     words = buffer.reshape(config.rows, -1, config.vector_lanes)
@@ -73,7 +78,7 @@ def check(config, seed, operators, *, stalled=True):
     """Load the buffer, then run operators, the first of which waits for the last load."""
     print(f"seed {seed}")
     rng = np.random.default_rng(seed)
-    feed = Watched(config)
+    feed = watched(config)
     buffer = random_buffer(rng, config)
     last = config.buffer_words - 1
     operators = [Operator(**operator, wait=n == 0) for n, operator in enumerate(operators)]
@@ -172,7 +177,7 @@ def test_refused(code, fields):
     assert golden.refusal(config, good) is None
     assert golden.refusal(config, bad) == code
     result = run(
-        ActivationFeed(config),
+        watched(config),
         streams={"i_loads": loads_of(config, buffer, event=-1), "i_operators": operators_of(config, [good, good, bad])},
         n_results=2 * len(golden.feed_beats(config, [good], buffer)["last"]),
         until=("error", {"valid": 1, "code": FeedErrorCode[code].value, "operator": 2}),
@@ -185,7 +190,7 @@ def test_too_many_events():
     loads = loads_of(config, random_buffer(np.random.default_rng(66), config), event=-1)
     loads["event"] = np.arange(config.buffer_words) < 256
     expected = {"valid": 1, "code": FeedErrorCode.EVENT_OVERFLOW.value, "operator": 0}
-    run(ActivationFeed(config), streams={"i_loads": loads}, until=("error", expected))
+    run(watched(config), streams={"i_loads": loads}, until=("error", expected))
 
 
 @pytest.mark.parametrize("format", ["int4", "int16"])

@@ -65,7 +65,7 @@ def without_attention(name, fields):
 def check(image, tokens, limit, model=IDEAL, built=TINY):
     """Run both: all that moves at the masters, all words of tiles, and the end must come in the same cycles."""
     model = model.with_width(built.config.port_data_width)
-    rtl = RtlDevice(built, data_bytes=DATA_BYTES, watch=True, memory=model)
+    rtl = RtlDevice(built, data_bytes=DATA_BYTES, checks=True, watch=True, memory=model)
     rtl.load(image)
     rtl.write_tokens(0, tokens)
     stop = rtl.run(0, len(tokens), limit)
@@ -330,7 +330,7 @@ def test_device(rng):
     """The golden device's cycles, where it is asked for exact ones, are those of the Verilog, run after run."""
     image = compile_model(odd("llama", rng, n_layers=1), TINY, weights="int4", cache="int4")
     model = IDEAL.with_width(TINY.config.port_data_width)
-    devices = RtlDevice(TINY, data_bytes=DATA_BYTES), GoldenDevice(TINY, timing=model)
+    devices = RtlDevice(TINY, data_bytes=DATA_BYTES, checks=True), GoldenDevice(TINY, timing=model)
     tokens = rng.integers(0, 300, 3).tolist()
     stops, spent = [], []
     for device in devices:

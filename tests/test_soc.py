@@ -21,10 +21,8 @@ from edgeaccel.runtime.golden import GoldenDevice
 from edgeaccel.runtime.rtl import RtlDevice
 from edgeaccel.runtime.sampler import Sampler
 from edgeaccel.sim.memory import IDEAL
-from edgeaccel.soc.soc import SoC
 
 TINY = machine("tiny")
-SOC = SoC(TINY)  # emitted and compiled once
 DATA_BYTES = 1 << 24
 
 
@@ -37,7 +35,7 @@ def rng():
 
 def devices(image, **settings):
     """The Verilog and the golden machine, both with the image."""
-    both = RtlDevice(TINY, component=SOC, data_bytes=DATA_BYTES, checks=True, **settings), GoldenDevice(TINY)
+    both = RtlDevice(TINY, data_bytes=DATA_BYTES, checks=True, **settings), GoldenDevice(TINY)
     for device in both:
         device.load(image)
     return both
@@ -115,7 +113,7 @@ def test_rest(rng):
     tokens = rng.integers(0, 300, 7).tolist()
     stops, texts = [], []
     for checks in (True, False):
-        device = RtlDevice(TINY, component=SOC, data_bytes=DATA_BYTES, checks=checks, memory="hbm2")
+        device = RtlDevice(TINY, data_bytes=DATA_BYTES, checks=checks, memory="hbm2")
         device.load(image)
         device.write_tokens(0, tokens)
         stops.append(device.run(0, 7, 14))
@@ -141,7 +139,7 @@ def test_two_clocks(rng):
 
 def test_cycles():
     """The cycle model is within 1% of decoding; a large layer takes 90% of the beats that the memory can deliver."""
-    built = RtlDevice(TINY, component=SOC, memory="hbm2", checks=True)
+    built = RtlDevice(TINY, memory="hbm2", checks=True)
     width = TINY.config.port_data_width
     shape = replace(LARGE, n_layers=1)
     image = compile_model(random_model(shape), TINY, weights="int4", cache="int16")

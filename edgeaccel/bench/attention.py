@@ -60,7 +60,8 @@ def simulate(config, engine, model, layout, command, pages, *, seed=0, **setting
     shape = (command.n_heads * command.batches, command.rows, layout.head_dim)
     vectors = encode(rng.standard_normal(shape)).astype(np.uint32)
     step = bench.Asked(sequence=sequence, command=command, queries=vectors)
-    return bench.simulate(engine, model, [step], n_pages=len(pages), rng=rng, check=False, **settings)
+    settings = {"check": False, "optimise": "-O1"} | settings
+    return bench.simulate(engine, model, [step], n_pages=len(pages), rng=rng, **settings)
 
 
 def first_port_reads(config, layout, command, pages):

@@ -1,5 +1,6 @@
 """The emitted Verilog as a device: compiled, with memories and a host around it."""
 
+import functools
 import mmap
 
 import numpy as np
@@ -89,9 +90,7 @@ class RtlDevice(RegisterHost):
         identity = None
         if component is None:
             identity = repr(machine)
-            from edgeaccel.soc.soc import SoC
-
-            component = SoC(machine)
+            component = _soc(machine)
         self.machine = machine
         self.registers = getattr(component, "map", None) or register_map(machine)
         self.max_cycles, self.hang_cycles = max_cycles, hang_cycles
@@ -259,3 +258,10 @@ class RtlDevice(RegisterHost):
     def _check(self, address, n_bytes):
         if address < 0 or address + n_bytes > len(self.memory):
             raise ValueError(f"there is no memory at {address:#x} to {address + n_bytes - 1:#x}")
+
+
+@functools.cache
+def _soc(machine):
+    from edgeaccel.soc.soc import SoC
+
+    return SoC(machine)

