@@ -1,5 +1,5 @@
 # make demo    the whole machine's Verilog is emitted and compiled, and a model tells a story on it
-# make test    lint and all tests but the slow ones; a file to a worker, since its tests share compiled Verilog
+# make test    lint and all tests but the slow ones; a file to a worker, in the order of tests/conftest.py
 # make test-slow    tests that take minutes each
 # make lock    write requirements.lock anew from pyproject.toml
 
@@ -13,7 +13,7 @@ demo: $(READY)
 	$(PYTHON) -m edgeaccel.run --preset tiny --prompt "There once was a curious girl named Lily." --tokens 230
 
 test: lint
-	$(PYTHON) -m pytest -n auto --dist loadfile -m "not slow"
+	$(PYTHON) -m pytest -n auto --dist loadfile --no-loadscope-reorder -m "not slow"
 
 test-slow: $(READY)
 	$(PYTHON) -m pytest -m slow

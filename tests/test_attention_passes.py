@@ -1,5 +1,6 @@
 """Units of an attend, their passes and what everyone is told of them, against the golden order."""
 
+import functools
 import re
 
 import numpy as np
@@ -61,6 +62,9 @@ class Passes(wiring.Component):
         return m
 
 
+passes_of = functools.cache(Passes)  # whose Verilog is emitted once
+
+
 def fields(command, view, **changes):
     """A command of the engine, as `encode` takes it."""
     own = {name: getattr(command, name) for name in vars(command)}
@@ -101,7 +105,7 @@ CASES = [
 def check_order(rng, config, layout, command, *, table, pages, n_pages, stalled):
     """What everyone is told of a command is what the golden order says; gives the run."""
     view = layout.view(table=table, pages=len(pages), n_pages=n_pages, base=1000, scales=1 << 16)
-    component = Passes(config)
+    component = passes_of(config)
     every = golden.units(config, layout, command, pages)
     expected = golden.passes(config, layout, every, lookahead=3, ring=512, view=view, factor=command.factor)
     stalls = random_stalls(rng, component, 20_000) if stalled else {}
@@ -259,7 +263,7 @@ def test_refusals(code, changes, view_changes):
     bad["cache"] = bad["cache"] | {name: value for name, value in bad_view.items() if name != "format"}
     bad["cache"] |= {"format": view_changes.get("format", 2)}
     result = run(
-        Passes(config),
+        passes_of(config),
         streams={"i": rows_of([fields(good, view), bad]), "i_pages": pages_of([1, 3], 0)},
         n_results={"o_operators": 8, "o_requests": 10, "o_routes": 8, "o_scores": 4, "o_scales": 4, "o_values": 4}
         if not (code == "PAGE" and "n_pages" in view_changes)
@@ -275,7 +279,7 @@ def test_too_many_events():
     """Appends that no command waits for: one more than can be counted."""
     for n, failed in ((255, 0), (256, 1)):
         result = run(
-            Passes(preset("tiny")),
+            passes_of(preset("tiny")),
             inputs={"appended": {0: 0, 10: 1, 10 + n: 0}},
             streams={"i_pages": pages_of([0], 0)},
             stalls={"i_pages": np.arange(500) > 400},

@@ -71,7 +71,8 @@ def elaborate(tmp_path, *arguments, name="x.v"):
 
 
 # Parts of a whole machine, which is linted too.
-LARGE = ("vector.ResultPath", "vector.Epilogue", "vector.Norm", "vector.Softmax", "attention.AttentionEngine")
+LARGE = ("vector.ResultPath", "vector.Epilogue", "vector.Norm", "vector.Softmax", "systolic.MatrixEngine")
+LARGE += ("attention.Attention", "attention.AttentionEngine")
 
 
 @pytest.mark.parametrize(
