@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from edgeaccel import cost as cost_module
+from edgeaccel.bench.cost import totals
 from edgeaccel.cost import Cost, main, synthesise, synthesise_parts
 from edgeaccel.verilated import ToolMissingError
 
@@ -63,6 +64,20 @@ def test_adder_between_registers():
     path = ("LUT2", "CARRY4", "CARRY4", "CARRY4", "FDRE total[8]")
     assert cost == replace(FREE, lut=8, ff=25, carry=3, levels=2, path=(cost.path[0], *path))
     assert cost.path[0] in ("FDRE left[0]", "FDRE right[0]")
+
+
+def test_totals():
+    """A module counts as often as it stands in the machine; LUTs are those of both kinds, memories stay halves."""
+    lane = replace(FREE, lut=10, lut_memory=2, ff=7, dsp=1, levels=9)
+    rest = replace(FREE, lut=5, ff=1, bram=1.5, uram=2, levels=4)
+    assert totals({"lane": (lane, 3), "rest": (rest, 1)}) == {
+        "lut": 41,
+        "lut_memory": 6,
+        "ff": 22,
+        "dsp": 3,
+        "bram": 1.5,
+        "uram": 2,
+    }
 
 
 @pytest.mark.slow

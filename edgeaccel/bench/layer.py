@@ -77,8 +77,8 @@ class Result:
     cycles_per_s: float
 
 
-def run(case, progress=None):
-    """Run a case on the emitted Verilog, held to the golden machine.
+def run(case, progress=None, **settings):
+    """Run a case on the emitted Verilog, held to the golden machine; settings are those of `RtlDevice`.
 
     Raises
     ------
@@ -92,7 +92,7 @@ def run(case, progress=None):
     say("compiling the model")
     image = random_image(shape, built, weights=case.weights, positions=n_positions)
     say("emitting and compiling the machine")
-    rtl, golden = RtlDevice(built, memory=case.memory), GoldenDevice(built)
+    rtl, golden = RtlDevice(built, memory=case.memory, **settings), GoldenDevice(built)
     first = case.first
     prompt = case.prompt or first + 1
     tokens = np.random.default_rng(7).integers(0, case.vocabulary, prompt).tolist()
