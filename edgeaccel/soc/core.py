@@ -361,8 +361,11 @@ class Core(wiring.Component):
         ]
 
     def _errors(self, m):
-        """The first unit, in the order of the ways of data, that has an error."""
-        engine, error = self.engine, self.error
+        """The first unit, in the order of the ways of data, that has an error.
+
+        Two cycles later, since each unit works out its own behind some levels of logic, and there are many of them.
+        """
+        engine = self.engine
         units = [
             *(
                 (Unit.PORT, each.valid, each.code, n, each.command, each.address)
@@ -374,15 +377,20 @@ class Core(wiring.Component):
         ]
         for unit, part in ((Unit.PARAMETERS, self.parameters.error), (Unit.LOGITS, self.logits.error)):
             units.append((unit, part.valid, part.code, 0, part.command, part.address))
-        for unit, is_so, code, port, command, address in reversed(units):
-            with m.If(is_so):
-                m.d.comb += [
-                    error.unit.eq(unit),
-                    error.code.eq(code),
-                    error.port.eq(port),
-                    error.command.eq(command),
-                    error.address.eq(address),
-                ]
+        first = Signal(UnitError)
+        m.d.comb += first.unit.eq(Unit.NONE)
+        for n, (unit, is_so, code, port, command, address) in reversed(list(enumerate(units))):
+            error = Signal(UnitError, name=f"error{n}")
+            m.d.sync += [
+                error.unit.eq(Mux(is_so, unit, Unit.NONE)),
+                error.code.eq(code),
+                error.port.eq(port),
+                error.command.eq(command),
+                error.address.eq(address),
+            ]
+            with m.If(error.unit != Unit.NONE):
+                m.d.comb += first.eq(error)
+        m.d.sync += self.error.eq(first)
 
 
 class _Heads(wiring.Component):
