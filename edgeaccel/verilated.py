@@ -127,14 +127,18 @@ def build_library(source, top, harness, folder, *, optimise="-O1", large=False, 
         run = _verilator(*options, "--top-module", top, "--prefix", "Vtop", "--Mdir", work, *files)
         if run.returncode:
             raise RuntimeError(f"Verilator refused {top}:\n{run.stderr}")
-        units = [
-            (path, "-O0" if large and "__Slow" in path.name else optimise)  # these run once
-            for path in sorted(work.glob("*.cpp"))
-        ]
+        units = [(path, _level(path, optimise, large)) for path in sorted(work.glob("*.cpp"))]
         runtime = [include / name for name in (*_RUNTIME, *(["verilated_vcd_c.cpp"] * waveforms))]
         compile_shared(units, runtime, work / "lib.so", library.parent, flags=flags)
         (work / "lib.so").replace(library)
     return library
+
+
+def _level(path, optimise, large):
+    """Optimisation of a file: of a large model less for what runs once, and more for what runs between its steps."""
+    if large and "__Slow" in path.name:
+        return "-O0"
+    return "-O2" if large and path.name == "harness.cpp" else optimise
 
 
 def repeated_modules(source):
