@@ -100,8 +100,8 @@ def test_operators_tile_the_batch(small):
 def test_prompts(small):
     """As many tokens at a time as there are rows; only the last batch gives logits."""
     run = small.prefill(37)
-    assert [batch.rows for batch in run.batches] == [16, 16, 5]
-    assert [batch.operators[-1].name for batch in run.batches] == ["down", "down", "classifier"]
+    assert [batch.rows for batch in run.batches] == [8, 8, 8, 8, 5]
+    assert [batch.operators[-1].name for batch in run.batches] == [*["down"] * 4, "classifier"]
     needed = sum(macs(SMALL, positions=n + 1, classifier=n == 36) for n in range(37))
     assert run.macs == needed
     assert run.cycles == sum(batch.cycles for batch in run.batches)
