@@ -174,6 +174,23 @@ def test_copies_as_often_as_asked(check):
         np.testing.assert_array_equal(target, copied)
 
 
+def test_simulations_end_in_any_order():
+    """The first of two goes on, and ends, when the other has ended; so does one that is made then."""
+
+    def runs(device):
+        copy(device, 0, 0, 64)
+        return device.run(10_000) == "interrupt"
+
+    first, second = start()[0], start()[0]
+    assert runs(second)
+    second.close()
+    third = start()[0]
+    assert runs(first)
+    first.close()
+    assert runs(third)
+    third.close()
+
+
 def test_counters():
     device, *_ = start(model=REFRESHED)
     with device:

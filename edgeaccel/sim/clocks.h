@@ -26,7 +26,8 @@ class Clocked {
         : top(&context), pins(list_pins(top)), culprit(culprit) {
         for (size_t n = 0; n < n_domains; n++) clocks.push_back({domains[n], pins.next(), pins.next()});
     }
-    virtual ~Clocked() = default;
+    // The model says to the context that the thread used last that it ends. That may be another's, which has ended.
+    virtual ~Clocked() { Verilated::threadContextp(&context); }
 
     void report() {
         for (auto &memory : memories) memory->report();
