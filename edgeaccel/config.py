@@ -24,7 +24,10 @@ class Config:
     lanes : int
         4-bit digits that a group multiplies each cycle; a power of two of at least 16.
     rows : int
-        Activation vectors that share each word of weights.
+        Activation vectors that meet each word of weights in a cycle.
+    sets : int
+        Sets of as many vectors for which a word is used before the next tile's words come: a batch has up to
+        `rows * sets` tokens, and needs `sets` times fewer words for each.
     mantissa_bits : int
         Bits of an aligned activation, 8 to 18: what one DSP48E2 multiplies by two digits.
     formats : tuple of str
@@ -36,7 +39,7 @@ class Config:
     vector_lanes : int
         Elements of each row that go into the array, or leave it, in a cycle; a power of two, at most `lanes / 4`.
     buffer_inputs : int
-        Elements of each row that the activation buffer holds: a whole number of blocks.
+        Elements of each row that the activation buffer holds, all sets together: a whole number of blocks.
     port_data_width : int
         Bits of a memory port: 128, 256 or 512.
     port_mhz, core_mhz : float
@@ -51,6 +54,7 @@ class Config:
     groups: int
     lanes: int
     rows: int
+    sets: int = 1
     mantissa_bits: int = 16
     formats: tuple[str, ...] = ("int4", "int8", "int16")
     activations: str = "fp32"
@@ -62,7 +66,7 @@ class Config:
     core_mhz: float
 
     def __post_init__(self):
-        for name in ("groups", "rows", "block"):
+        for name in ("groups", "rows", "sets", "block"):
             _check(name, getattr(self, name), "a positive whole number", lambda value: value >= 1)
         _check("groups", self.groups, "a power of two", lambda value: value & (value - 1) == 0)
         check_lanes(self.lanes)
@@ -121,6 +125,21 @@ class Config:
     def buffer_words(self):
         """Words of the activation buffer, `vector_lanes` elements of each row."""
         return self.buffer_inputs // self.vector_lanes
+
+    @property
+    def set_words(self):
+        """Words of the activation buffer from a set's activations to the next set's."""
+        return self.buffer_words // self.sets
+
+    @property
+    def batch_rows(self):
+        """Most tokens of a batch."""
+        return self.rows * self.sets
+
+    @property
+    def most_kept(self):
+        """Words of the longest tile, which a port keeps while sets take turns with them; 0 if there is one set."""
+        return max(self.layout(name).words_per_tile for name in self.formats) if self.sets > 1 else 0
 
     @property
     def tile_channels(self):

@@ -17,10 +17,35 @@ from edgeaccel.tiles import pack
 ALL = tuple(FORMATS)
 
 
-def random_operator(rng, config, format, n_channels, n_inputs, *, n_rows=None, first_group=0, n_groups=None):
-    """Beats, words of each group, and result codes of a random matrix times random vectors."""
+def random_operator(rng, config, format, n_channels, n_inputs, *, n_rows=None, first_group=0, n_groups=None, n_sets=1):
+    """Beats, words of each group, and result beats of a random matrix times `n_sets` sets of random vectors."""
     weights = rng.standard_normal((n_channels, n_inputs)).astype(np.float32)
     tiles = pack(quantise(weights, format, block=config.block_of(format)), lanes=config.lanes)
+    sets = [_set(rng, config, format, n_inputs, n_rows) for _ in range(n_sets)]
+    activations = [np.stack(parts) for parts in zip(*sets, strict=True)]
+    groups = {"first_group": first_group, "n_groups": n_groups}
+    results = golden.operator_results(config, tiles, format, *activations)
+    return (
+        golden.operator_beats(config, format, len(tiles), n_inputs, *activations, **groups),
+        repeated_words(config, format, n_inputs, golden.group_words(config, tiles, **groups), n_sets),
+        golden.result_beats(config, results, n_groups=n_groups),
+    )
+
+
+def repeated_words(config, format, n_inputs, words, n_sets):
+    """Words of each group as it takes them: those of each tile once for each set."""
+    layout = config.layout(format)
+    sizes = [layout.tile_words(min(layout.inputs, n_inputs - n)) for n in range(0, n_inputs, layout.inputs)]
+    row = sum(sizes)
+    ends = np.cumsum(sizes)
+    order = np.concatenate(
+        [np.arange(end - size, end) for size, end in zip(sizes, ends, strict=True) for _ in range(n_sets)]
+    )
+    return [of.reshape(-1, row, of.shape[-1])[:, order].reshape(-1, of.shape[-1]) for of in words]
+
+
+def _set(rng, config, format, n_inputs, n_rows):
+    """(mantissas, exponents, nans) of random vectors."""
     width = golden.tile_inputs(config, format)
     vectors = np.zeros((config.rows, -(-n_inputs // width) * width))
     vectors[: n_rows or config.rows, :n_inputs] = rng.standard_normal((n_rows or config.rows, n_inputs)).astype(
@@ -36,13 +61,7 @@ def random_operator(rng, config, format, n_channels, n_inputs, *, n_rows=None, f
     nans = np.array([[int(nan) for _, _, nan in row] for row in aligned])
     # What the mantissas of a block with an infinity are does not matter.
     mantissas[nans.astype(bool)] = 77
-    activations = (mantissas, exponents, nans)
-    groups = {"first_group": first_group, "n_groups": n_groups}
-    return (
-        golden.operator_beats(config, format, len(tiles), n_inputs, *activations, **groups),
-        golden.group_words(config, tiles, **groups),
-        golden.operator_results(config, tiles, format, *activations),
-    )
+    return mantissas, exponents, nans
 
 
 array_of = functools.cache(GroupArray)  # whose Verilog is emitted once
@@ -59,12 +78,11 @@ def check(config, engine, seed, operators, *, stalled=True, closed=None):
     ]
     beats = {name: np.concatenate([part[0][name] for part in parts]) for name in parts[0][0]}
     words = [np.concatenate([part[1][n] for part in parts]) for n in range(config.groups)]
-    results = np.concatenate([part[2] for part in parts])
+    expected = np.concatenate([part[2] for part in parts])
     stalls = random_stalls(rng, array, 2 * len(beats["last"]), share=0.8) if stalled else {}
     stalls |= closed or {}
 
     codes = {f"i_words__{n}": _codes(group) for n, group in enumerate(words)}
-    expected = golden.result_beats(config, results)
     result = run(array, engine, {"i_beats": beats, **codes}, len(expected), stalls=stalls)
     np.testing.assert_array_equal(result.results["o"]["values"], expected)
     ends = np.cumsum(beats["take"][beats["pass_start"]]) * config.tile_channels // config.vector_lanes - 1
@@ -138,6 +156,32 @@ def test_a_port_that_waits_long(port):
     config = preset("tiny")
     closed = {f"i_words__{port}": np.arange(600) >= 500}
     check(config, "amaranth", 56, [("int8", 16, 500)], stalled=False, closed=closed)
+
+
+@pytest.mark.parametrize("stalled", [True, False])
+@pytest.mark.parametrize("sets", [2, 3])
+def test_sets(sets, stalled):
+    """Operators for all sets, for some, and for one, one behind the other."""
+    config = preset("tiny", groups=4, sets=sets, formats=ALL)
+    counts = [sets, 1, 2, sets, 1, 2]
+    shapes = [
+        ("int4", 100, 70),
+        ("int8", 20, 40),
+        ("int16", 40, 33),
+        ("mxfp4", 33, 65),
+        ("int4", 9, 1),
+        ("int8", 33, 96),
+    ]
+    operators = [(*shape, {"n_sets": count}) for shape, count in zip(shapes, counts, strict=True)]
+    check(config, "verilated", 60, operators, stalled=stalled)
+
+
+@pytest.mark.slow
+def test_sets_in_amaranth():
+    config = preset("tiny", sets=2)
+    check(
+        config, "amaranth", 61, [("int8", 20, 40, {"n_sets": 2}), ("int4", 40, 70, {"first_group": 1, "n_groups": 1})]
+    )
 
 
 def test_two_scalers():

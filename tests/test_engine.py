@@ -117,6 +117,38 @@ def test_one_clock(groups, stalled):
     check(config, 70, shapes, replace(IDEAL, data_width=128), stalled=stalled)
 
 
+@pytest.mark.parametrize("stalled", [True, False])
+@pytest.mark.parametrize("width", [128, 256])
+def test_sets(width, stalled):
+    """Words that come again for a second set, also where a tile begins in the middle of what the memory gives."""
+    config = preset("tiny", sets=2, buffer_inputs=1024, port_data_width=width)
+    both = {"more_sets": 1}
+    shapes = [
+        ("int4", 40, 172, both),
+        ("int8", 20, 33),
+        ("int16", 25, 64, both),
+        ("int4", 9, 1, both),
+        ("int4", 30, 172, {"address": 130}),
+        ("int8", 70, 100, both),
+    ]
+    check(config, 74, shapes, replace(IDEAL, data_width=width), stalled=stalled)
+
+
+def test_sets_with_two_clocks():
+    """A slow memory's words are used twice."""
+    sizes = {"lanes": 128, "block": 128, "port_data_width": 256, "port_mhz": 450, "buffer_inputs": 1024}
+    config = preset("tiny", groups=2, sets=2, **sizes)
+    shapes = [("int4", 200, 500, {"more_sets": 1}), ("int8", 70, 300), ("int16", 64, 128, {"more_sets": 1})]
+    check(config, 75, shapes, HBM2)
+
+
+def test_a_buffer_that_is_too_small_to_keep_a_tile():
+    with pytest.raises(
+        ValueError, match="buffer_words must be at least 82 to keep 65 words beside an entry and a burst"
+    ):
+        MatrixEngine(preset("tiny", sets=2, block=64, buffer_inputs=1024), buffer_words=64)
+
+
 @pytest.mark.parametrize("model", [IDEAL, HBM2])
 def test_two_clocks(model):
     config = preset("tiny", groups=2, lanes=128, block=128, port_data_width=256, port_mhz=450, buffer_inputs=512)

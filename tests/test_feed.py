@@ -117,6 +117,18 @@ def test_shapes(format):
     check(config, 60, shapes_of(format, [(1, 1), (32, 4), (33, 5), (172, 9), (1000, 2)], address=3))
 
 
+@pytest.mark.parametrize("stalled", [True, False])
+@pytest.mark.parametrize("sets", [2, 3])
+def test_sets(sets, stalled):
+    """Operators for all sets, some, or one: each tile of one set after the other, whole tiles and single beats."""
+    config = preset("tiny", groups=4, sets=sets, buffer_inputs=sets * 512)
+    operators = []
+    for number, (format, inputs) in enumerate([("int8", 172), ("int4", 1), ("int16", 33), ("int8", 64), ("int4", 500)]):
+        fields = {"address": 3, "more_sets": (0, sets - 1, 1)[number % 3]}
+        operators += shapes_of(format, [(inputs, 9)], **fields)
+    check(config, 68, [*operators, *reversed(operators)], stalled=stalled)
+
+
 @pytest.mark.parametrize("format", ALL)
 def test_last_tiles(format):
     """A tile ends with the word that holds the last input, or whole: the edges of words and tiles, in a row."""

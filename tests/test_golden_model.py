@@ -80,7 +80,8 @@ def test_matrix_is_the_array(format, inputs, rng):
     mantissas, exponents, nans = (np.array([[block[n] for block in row] for row in aligned]) for n in range(3))
     tiles = pack(quantise_weights(weights, format, block=32), lanes=CONFIG.lanes)
     assert mantissas.shape[1:] == (-(-inputs // tile), tile)
-    expected = array.operator_results(CONFIG, tiles, format, mantissas, exponents, nans)[:21].T
+    of_set = (mantissas[None], exponents[None], nans[None])
+    expected = array.operator_results(CONFIG, tiles, format, *of_set)[0][:21].T
     np.testing.assert_array_equal(Matrix(CONFIG, weights, format)(rows), expected)
 
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from edgeaccel.golden import float as golden_float
 from edgeaccel.golden.formats import datapath_words, integer_elements
+from edgeaccel.golden.memory import AGAIN, KEPT, WORD
 from edgeaccel.golden.pe import group_latency, scaled_accumulator_latency
 from edgeaccel.golden.timing import Pattern
 
@@ -59,9 +60,9 @@ def operator_beats(config, format, n_tiles, n_inputs, mantissas, exponents, nans
     n_tiles : int
         Tiles of output channels.
     n_inputs : int
-    mantissas : int64 [rows, input tiles, inputs of a tile]
+    mantissas : int64 [sets, rows, input tiles, inputs of a tile]
         With zeros past the inputs.
-    exponents, nans : arrays [rows, input tiles]
+    exponents, nans : arrays [sets, rows, input tiles]
     first_group, n_groups : int
         The groups that the channel tiles go round; all by default.
 
@@ -70,19 +71,23 @@ def operator_beats(config, format, n_tiles, n_inputs, mantissas, exponents, nans
     dict of arrays by field of a beat, as `edgeaccel.systolic.beat.activation_beat` lists them
     """
     n_groups = config.groups if n_groups is None else n_groups
-    rows, n_input_tiles, _ = mantissas.shape
-    per_tile = np.array(tile_beats(config, format, n_inputs))
+    n_sets, rows, n_input_tiles, _ = mantissas.shape
+    per_tile = tile_beats(config, format, n_inputs)
     n_passes = -(-n_tiles // n_groups)
-    of_tile = np.repeat(np.arange(n_input_tiles), per_tile)
-    beats = mantissas.reshape(rows, -1, config.vector_lanes)[:, : len(of_tile)]  # only the last tile is shorter
+    # Each tile's beats of the first set, then those of the next.
+    order = [(tile, which, beat) for tile, n in enumerate(per_tile) for which in range(n_sets) for beat in range(n)]
+    of_tile, of_set, of_beat = np.array(order).T
+    beats = mantissas.reshape(n_sets, rows, n_input_tiles, -1, config.vector_lanes)
     one_pass = {
-        "mantissas": np.moveaxis(beats, 0, 1),
-        "exponents": exponents.T[of_tile],
-        "nans": (nans << np.arange(rows)[:, None]).sum(axis=0)[of_tile],
-        "last": np.isin(np.arange(len(of_tile)), np.cumsum(per_tile) - 1),
+        "mantissas": beats[of_set, :, of_tile, of_beat],
+        "exponents": exponents[of_set, :, of_tile],
+        "nans": (nans << np.arange(rows)[:, None]).sum(axis=1)[of_set, of_tile],
+        "last": of_beat == np.array(per_tile)[of_tile] - 1,
         "first_tile": of_tile == 0,
         "last_tile": of_tile == n_input_tiles - 1,
-        "pass_start": np.arange(len(of_tile)) == 0,
+        "pass_start": (of_tile == 0) & (of_beat == 0),
+        "set": of_set,
+        "again": of_set < n_sets - 1,
     }
     take = np.minimum(n_groups, n_tiles - n_groups * np.arange(n_passes))
     constant = {"format": FORMAT_CODES[format], "skip": first_group, "follows": 0}
@@ -103,10 +108,15 @@ def group_words(config, tiles, *, first_group=0, n_groups=None):
 
 
 def operator_results(config, tiles, format, mantissas, exponents, nans):
-    """FP32 codes [channels of all tiles, rows], blocks added in ascending order.
+    """FP32 codes [channels of all tiles, rows] of each set, blocks added in ascending order.
 
     `tiles` is uint8 [channel tiles, words of a channel tile, lanes / 2]; the rest as of `operator_beats`.
     """
+    sets = zip(mantissas, exponents, nans, strict=True)
+    return np.stack([_set_results(config, tiles, format, *of_set) for of_set in sets])
+
+
+def _set_results(config, tiles, format, mantissas, exponents, nans):
     n_tiles, _, n_bytes = tiles.shape
     rows, n_input_tiles, width = mantissas.shape
     channels, is_e8m0 = config.tile_channels, format == "mxfp4"
@@ -128,9 +138,16 @@ def operator_results(config, tiles, format, mantissas, exponents, nans):
     return total.reshape(-1, rows)
 
 
-def result_beats(config, results):
-    """Results [channels, rows] as the array gives them: [beats, rows, vector_lanes]."""
-    return np.moveaxis(results.reshape(-1, config.vector_lanes, config.rows), 1, 2)
+def result_beats(config, results, *, n_groups=None):
+    """Results [channels, rows], or of several sets, as the array gives them: [beats, rows, vector_lanes].
+
+    Of each pass, in which each of `n_groups` groups has a tile of channels, those of the first set, then of the next.
+    """
+    results = results.reshape(-1, *results.shape[-2:])
+    per_pass = (config.groups if n_groups is None else n_groups) * config.tile_channels
+    passes = [results[:, first : first + per_pass] for first in range(0, results.shape[1], per_pass)]
+    in_order = np.concatenate([each.reshape(-1, config.rows) for each in passes])
+    return np.moveaxis(in_order.reshape(-1, config.vector_lanes, config.rows), 1, 2)
 
 
 class _Queue:
@@ -175,7 +192,7 @@ class _Pipe:
 
 
 class _Group:
-    """One group; a beat is a tuple (skip, take, follows, last, first_tile, last_tile, pass_start, format)."""
+    """One group; a beat is a tuple (skip, take, follows, last, first_tile, last_tile, pass_start, format, again)."""
 
     def __init__(self, config):
         self.channels, self.scalers, self.lanes = config.tile_channels, config.scalers, config.vector_lanes
@@ -187,7 +204,7 @@ class _Group:
         self.datapath = _Pipe(latency)
         self.accumulators = [_Pipe(scaled_accumulator_latency()) for _ in range(config.scalers)]
         self.hop, self.turns, self.tiles = _Queue(HOP_BEATS), _Queue(TURNS), _Queue(slots)
-        self.own = _Queue(OWN_TILES * self.channels // self.lanes)
+        self.own = _Queue(OWN_TILES * config.sets * self.channels // self.lanes)
         self.blocks, self.scales, self.results = _Queue(latency + 2), _Queue(SCALE_WORDS), _Queue(RESULT_BEATS)
         self.own_done = self.next_done = self.is_codes = self.second_block = self.before_done = False
         self.word = self.channel = self.own_channel = self.n_beats = 0
@@ -202,7 +219,7 @@ class _Group:
         """The hop's first beat, to this group and the next."""
         if self.hop.head is None:
             return
-        skip, take, follows, last, _first_tile, last_tile, pass_start, format = self.hop.head
+        skip, take, follows, last, _first_tile, last_tile, pass_start, format, again = self.hop.head
         takes_part = skip == 0 and take > 0
         has_turn = pass_start and (takes_part or follows)
         if not self.own_done and (self.tiles.has_room or not takes_part) and (self.turns.has_room or not has_turn):
@@ -211,7 +228,7 @@ class _Group:
                 self.turns.put((takes_part, follows))
             self.n_beats += takes_part
             if takes_part and last:
-                self.tiles.put((format, last_tile, self.n_beats // self.word_beats[format]))
+                self.tiles.put((format, last_tile, self.n_beats // self.word_beats[format], again))
                 self.n_beats = 0
         if not self.next_done:
             if next_hop is None:
@@ -224,15 +241,15 @@ class _Group:
             self.own_done = self.next_done = False
 
     def walk(self, cycle, has_word):
-        """One word of the tile; whether it was taken."""
+        """One word of the tile: how it was taken (`WORD`, `KEPT`, `AGAIN`), or False."""
         if self.tiles.head is None or not has_word:
             return False
-        format, last_tile, lines = self.tiles.head
+        format, last_tile, lines, again = self.tiles.head
         if not self.is_codes:
             if self.scales.has_room:
                 self.scales.put(True)
                 self.is_codes = True
-                return True
+                return KEPT if again else WORD
             return False
         blocks = 2 if format == "mxfp4" else 1
         ends_block = (self.word + 1) % (lines // blocks) == 0
@@ -245,7 +262,9 @@ class _Group:
         if self.word == self.groups[format] * lines:
             self.word, self.is_codes = 0, False
             self.tiles.get()
-        return True
+            if again:
+                return AGAIN
+        return KEPT if again else WORD
 
     def serialise(self, cycle):
         """One step: as many channels of a block's sums as there are scalers."""
@@ -307,7 +326,7 @@ class Array:
             group.begin(cycle)
 
     def step(self, cycle, has_words, sink_ready):
-        """What happens in a cycle: (for each group whether it took a word, whether a result was taken)."""
+        """What happens in a cycle: (of each group what `walk` tells, whether a result was taken)."""
         taken = []
         for n, group in enumerate(self.groups):
             group.pass_on(self.groups[n + 1].hop if n + 1 < len(self.groups) else None)
@@ -326,8 +345,11 @@ def beat_flags(beats):
     """The fields of beats that decide when something happens, a tuple each, as `Array` takes them."""
     flags = ("follows", "last", "first_tile", "last_tile", "pass_start")
     names = list(FORMAT_CODES)
-    columns = (beats["skip"], beats["take"], *(beats[name] for name in flags), beats["format"])
-    return [(int(beat[0]), int(beat[1]), *map(bool, beat[2:7]), names[beat[7]]) for beat in zip(*columns, strict=True)]
+    columns = (beats["skip"], beats["take"], *(beats[name] for name in flags), beats["format"], beats["again"])
+    return [
+        (int(beat[0]), int(beat[1]), *map(bool, beat[2:7]), names[beat[7]], bool(beat[8]))
+        for beat in zip(*columns, strict=True)
+    ]
 
 
 def array_cycles(config, beats, n_words, stalls, *, max_cycles=10**7):
@@ -352,6 +374,7 @@ def array_cycles(config, beats, n_words, stalls, *, max_cycles=10**7):
     ports = [Source(n_words[n], Pattern(stalls.get(f"i_words__{n}", ()))) for n in range(config.groups)]
     feed = Source(len(queue), Pattern(stalls.get("i_beats", ())))
     sink = Pattern(stalls.get("o", ()))
+    # A pass starts once for each of its sets.
     n_channels = config.tile_channels * int(beats["take"][beats["pass_start"]].sum())
     n_results = n_channels // config.vector_lanes
     results = []

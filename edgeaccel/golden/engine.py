@@ -45,14 +45,11 @@ def port_commands(config, operators, addresses):
 
 def engine_results(config, operators, matrices, buffer):
     """Result beats [beats, rows, vector_lanes] of operators in a row, FP32 codes; `matrices` are their packed tiles."""
-    return np.concatenate(
-        [
-            result_beats(
-                config, operator_results(config, tiles, operator.format, *aligned_tiles(config, operator, buffer))
-            )
-            for operator, tiles in zip(operators, matrices, strict=True)
-        ]
-    )
+    parts = []
+    for operator, tiles in zip(operators, matrices, strict=True):
+        results = operator_results(config, tiles, operator.format, *aligned_tiles(config, operator, buffer))
+        parts.append(result_beats(config, results, n_groups=operator.groups(config)))
+    return np.concatenate(parts)
 
 
 def engine_cycles(
@@ -105,7 +102,7 @@ def engine_cycles(
     ]
     never = max_cycles
     offers = [next(port, never) for port in ports]
-    n_tiles = sum(operator.channel_tiles for operator in operators)
+    n_tiles = sum(operator.channel_tiles * (operator.more_sets + 1) for operator in operators)
     n_results = n_tiles * config.tile_channels // config.vector_lanes
     first_hop = array.groups[0].hop
     results = []
@@ -115,9 +112,9 @@ def engine_cycles(
         taken, given = array.step(cycle, [offer <= cycle for offer in offers], sink.first(cycle) == cycle)
         if (beat := feed.step(cycle, first_hop.has_room)) is not None:
             first_hop.put(beat)
-        for n, is_taken in enumerate(taken):
-            if is_taken:
-                offers[n] = following(ports[n], cycle, never)
+        for n, how in enumerate(taken):
+            if how:
+                offers[n] = following(ports[n], (cycle, how), never)
         if given:
             results.append(cycle)
             if progress and len(results) % 1024 == 0:

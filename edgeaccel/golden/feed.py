@@ -26,6 +26,7 @@ class Operator:
     first_group: int = 0
     n_groups: int | None = None
     wait: bool = False
+    more_sets: int = 0
     whole: bool = False
 
     def groups(self, config):
@@ -42,7 +43,8 @@ def refusal(config, operator):
     n_groups = operator.groups(config)
     if operator.inputs == 0 or operator.channel_tiles == 0:
         return "EMPTY"
-    if operator.address * config.vector_lanes + operator.inputs > config.buffer_inputs:
+    last_set = operator.address + operator.more_sets * config.set_words
+    if last_set * config.vector_lanes + operator.inputs > config.buffer_inputs:
         return "RANGE"
     if n_groups == 0 or operator.first_group + n_groups > config.groups:
         return "GROUPS"
@@ -50,12 +52,17 @@ def refusal(config, operator):
 
 
 def aligned_tiles(config, operator, buffer):
-    """(mantissas [rows, tiles, inputs], exponents [rows, tiles], nans) of an operator's inputs.
+    """(mantissas [sets, rows, tiles, inputs], exponents [sets, rows, tiles], nans) of an operator's inputs.
 
     `buffer` is float64 [rows, buffer_inputs].
     """
+    sets = [_aligned_set(config, operator, buffer, which) for which in range(operator.more_sets + 1)]
+    return tuple(np.stack(parts) for parts in zip(*sets, strict=True))
+
+
+def _aligned_set(config, operator, buffer, which):
     width = tile_inputs(config, operator.format)
-    start = operator.address * config.vector_lanes
+    start = (operator.address + which * config.set_words) * config.vector_lanes
     n_tiles = -(-operator.inputs // width)
     inputs = np.zeros((config.rows, n_tiles * width))
     inputs[:, : operator.inputs] = buffer[:, start : start + operator.inputs]
@@ -169,14 +176,15 @@ class Feed:
 def operator_flags(config, operator):
     """The beats of an operator in order, as `Array` takes them."""
     beats = tile_beats(config, operator.format, operator.stored_inputs(config))
-    places = [(tile, beat) for tile, n in enumerate(beats) for beat in range(n)]
+    last_set = operator.more_sets
+    places = [(tile, which, beat) for tile, n in enumerate(beats) for which in range(last_set + 1) for beat in range(n)]
     n_groups = operator.groups(config)
     for first in range(0, operator.channel_tiles, n_groups):
         take = min(n_groups, operator.channel_tiles - first)
-        for tile, beat in places:
+        for tile, which, beat in places:
             begins, ends = tile == 0, tile == len(beats) - 1
             last, pass_start = beat == beats[tile] - 1, begins and beat == 0
-            yield (operator.first_group, take, False, last, begins, ends, pass_start, operator.format)
+            yield (operator.first_group, take, False, last, begins, ends, pass_start, operator.format, which < last_set)
 
 
 def _is_last(beat):

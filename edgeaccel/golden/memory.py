@@ -6,8 +6,10 @@ import numpy as np
 
 from edgeaccel.golden.timing import Pattern
 
-__all__ = ["Command", "Error", "Streamer", "StreamerTiming", "bursts", "ideal_memory"]
+__all__ = ["AGAIN", "KEPT", "WORD", "Command", "Error", "Streamer", "StreamerTiming", "bursts", "ideal_memory"]
 
+# How a word is taken: for good; kept, to come again; the last of those, so that they come again now.
+WORD, KEPT, AGAIN = 1, 2, 3
 BOUNDARY_BYTES = 4096
 
 
@@ -155,11 +157,13 @@ class Streamer:
         offers = self.word_offers(commands, memory, timing, source=source, events=events, periods=periods)
         offer = next(offers, None)
         while offer is not None:
-            offer = following(offers, sink.first(offer))
+            offer = following(offers, (sink.first(offer), WORD))
         return StreamerTiming(*(np.array(cycles, np.int64) for cycles in vars(timing).values()))
 
     def word_offers(self, commands, memory, timing, *, source=None, events=None, periods=(1, 1)):
-        """When each word is offered, given when those before were taken: a generator, to be sent the latter.
+        """When each word is offered, given when those before were taken: a generator, to be sent (cycle, how).
+
+        `how` is `WORD`, `KEPT` or `AGAIN`. Behind the latter the first of the words that were kept is offered next.
 
         With `k` a burst and `j` its command, all in cycles of the core:
 
@@ -168,7 +172,7 @@ class Streamer:
             start[j]  = max(hold[j] + 1, the last issue of j - 1, the event + 1)
             issue[k]  = max(start[j] + 1, issue[k-1] + 1, done[k - outstanding] + 1, give[the row it needs last] + 1)
             entry     = max(the cycle after its last beat, the entry before + 1);  done[k] = its last entry
-            offer     = max(entry + 2, the word before taken + 1);  give = taken, of an entry's last word
+            offer     = max(entry + 2, the word before taken + 1);  give = taken for good, of an entry's last word
 
         The address goes to the memory in the cycle after `issue`. With two clocks of the given periods, both with an
         edge at the end of their cycles 0, the address and the entry are seen from the third edge on after they were
@@ -198,6 +202,7 @@ class Streamer:
         accept, addresses, beats, taken = timing.commands, timing.addresses, timing.beats, timing.words
         hold, start, issue, done, give = ([] for _ in range(5))
         reserved, entry = 0, -1
+        kept = []  # (when it can be offered, whether it is an entry's last) of words
         for j, command in enumerate(commands):
             cycle = source.first(accept[-1] + 1 if accept else 0)
             if j >= self.queue:
@@ -224,10 +229,20 @@ class Streamer:
                     if beat % beats_per_entry == beats_per_entry - 1:
                         arrival = delivered + 1 if core == port else _crossed(delivered + 1, port, core)
                         entry = max(arrival, entry + 1)
-                        for _ in range(min(words_left, words_per_entry)):
-                            taken.append((yield max(entry + 2, taken[-1] + 1 if taken else 0)))
-                            words_left -= 1
-                        give.append(taken[-1])
+                        n_words = min(words_left, words_per_entry)
+                        words_left -= n_words
+                        for n in range(n_words):
+                            waiting = [(entry + 2, n == n_words - 1)]
+                            while waiting:
+                                ready, ends = waiting.pop(0)
+                                cycle, how = yield max(ready, taken[-1] + 1 if taken else 0)
+                                taken.append(cycle)
+                                if how == WORD:
+                                    give += [cycle] * ends
+                                    continue
+                                kept.append((ready, ends))
+                                if how == AGAIN:
+                                    waiting, kept = kept, []
                 done.append(entry)
 
 

@@ -13,6 +13,7 @@ from edgeaccel.memory.gate import CommandGate
 from edgeaccel.memory.issuer import BurstIssuer
 from edgeaccel.memory.port import ReadPort
 from edgeaccel.memory.reserve import SpaceReserve
+from edgeaccel.memory.rewind import RewindBuffer
 from edgeaccel.memory.tracker import ReadTracker
 from edgeaccel.memory.width import WordUnpacker
 
@@ -59,6 +60,9 @@ class TileStreamer(wiring.Component):
         12 to 64 bits.
     port_domain : str
         Clock domain of `m_axi`: "sync", or another with a clock of its own. Both must be reset together.
+    most_kept : int
+        Words that may be kept, to come again; 0 for a build without `keep` and `rewind`. The buffer must hold them, an
+        entry and a burst: else it could be full of what is kept, and the rest never come.
 
     Members
     -------
@@ -67,6 +71,10 @@ class TileStreamer(wiring.Component):
         `address` in bytes, a multiple of a word and of a beat. With `wait`, the command takes one count of its event
         before its first burst. When the words do not fill the last beat, the rest of it is dropped.
     o_words : stream of word_width bits
+    keep, rewind : 1 bit
+        Only with `most_kept`: the word that is taken is kept; with it all that are kept come again, from the first on,
+        before any other. What is taken without `keep` is given up. Without `rewind`, no other word is taken behind one
+        that is kept.
     events : n_events bits
         A line that is high for a cycle is one event more to be waited for. Up to 255 are counted; one more is an error.
     clear : 1 bit
@@ -101,6 +109,7 @@ class TileStreamer(wiring.Component):
         memory_bytes=None,
         address_width=64,
         port_domain="sync",
+        most_kept=0,
     ):
         if queue < 1:
             raise ValueError(f"queue must be at least 1 command, not {queue!r}")
@@ -117,6 +126,13 @@ class TileStreamer(wiring.Component):
                 f"buffer_words must be a multiple of {widths.words_per_entry} and at least a burst,"
                 f" {widths.entries_per_burst * widths.words_per_entry} words, not {buffer_words!r}"
             )
+        needed = -(-most_kept // widths.words_per_entry) + 1 + widths.entries_per_burst
+        if most_kept and self.rows < needed:
+            raise ValueError(
+                f"buffer_words must be at least {needed * widths.words_per_entry} to keep {most_kept} words beside an"
+                f" entry and a burst, not {buffer_words!r}"
+            )
+        self.most_kept = most_kept
         self.buffer_words = buffer_words
         self.outstanding = outstanding
         self.queue = queue
@@ -128,12 +144,14 @@ class TileStreamer(wiring.Component):
             memory_bytes=1 << address_width if memory_bytes is None else memory_bytes,
         )
         self._tracker = ReadTracker(widths, outstanding)
-        self._buffer = StreamBuffer(widths.entries, self.rows)
+        buffer = RewindBuffer if most_kept else StreamBuffer
+        self._buffer = buffer(widths.entries, self.rows)
         super().__init__(
             {
                 "m_axi": self._port.signature.members["m_axi"],
                 "i_commands": In(stream.Signature(widths.commands)),
                 "o_words": Out(stream.Signature(word_width)),
+                **({"keep": In(1), "rewind": In(1)} if most_kept else {}),
                 "events": In(n_events),
                 "clear": In(1),
                 "clearing": Out(1),
@@ -184,7 +202,16 @@ class TileStreamer(wiring.Component):
             buffer.i.valid.eq(tracker.o.valid),
         ]
         self._issue(m, issuer.o, port, tracker, reserve, halt=clearing | self.error.valid)
-        m.d.comb += reserve.give.eq(buffer.o.valid & buffer.o.ready)
+        if self.most_kept:
+            m.d.comb += [
+                unpacker.keep.eq(self.keep),
+                unpacker.rewind.eq(self.rewind),
+                buffer.keep.eq(self.keep),
+                buffer.rewind.eq(self.o_words.valid & self.o_words.ready & self.rewind),
+                reserve.give.eq(buffer.released),
+            ]
+        else:
+            m.d.comb += reserve.give.eq(buffer.o.valid & buffer.o.ready)
         self._hold_error(m, gate, tracker)
         return tracker.idle
 

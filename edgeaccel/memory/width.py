@@ -64,11 +64,21 @@ class WordUnpacker(wiring.Component):
     i : stream of Widths.entries
         Taken with its last word.
     o : stream of widths.word bits
+    keep, rewind : in
+        The word that is taken from `o` comes again, and so do all since the last one that does not; that is the case
+        now. What `i` gives then is the entry of the first of them.
     """
 
     def __init__(self, widths):
         self.widths = widths
-        super().__init__({"i": In(stream.Signature(widths.entries)), "o": Out(stream.Signature(widths.word))})
+        super().__init__(
+            {
+                "i": In(stream.Signature(widths.entries)),
+                "o": Out(stream.Signature(widths.word)),
+                "keep": In(1),
+                "rewind": In(1),
+            }
+        )
 
     def elaborate(self, platform):
         m = Module()
@@ -84,6 +94,10 @@ class WordUnpacker(wiring.Component):
             self.o.valid.eq(self.i.valid),
             self.i.ready.eq(self.o.ready & is_last),
         ]
+        following, first = Signal.like(index), Signal.like(index)
+        m.d.comb += following.eq(Mux(is_last, 0, index + 1))
         with m.If(self.o.valid & self.o.ready):
-            m.d.sync += index.eq(Mux(is_last, 0, index + 1))
+            m.d.sync += index.eq(Mux(self.rewind, first, following))
+            with m.If(~self.keep):
+                m.d.sync += first.eq(following)
         return m

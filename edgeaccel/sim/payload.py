@@ -16,7 +16,10 @@ def row_bytes(width):
 
 
 def encode(shape, values):
-    """Rows of bytes `[n, row_bytes]` from values: a dict by field, or an array `[n, ...]` of integers."""
+    """Rows of bytes `[n, row_bytes]` from values: a dict by field, or an array `[n, ...]` of integers.
+
+    Fields without bits may be left out.
+    """
     bits = _to_bits(shape, values)
     rows = np.packbits(bits, axis=1, bitorder="little")
     padded = np.zeros((len(rows), row_bytes(bits.shape[1])), np.uint8)
@@ -32,10 +35,10 @@ def decode(shape, rows):
 
 def _to_bits(shape, values):
     if isinstance(shape, data.StructLayout):
-        missing = shape.members.keys() ^ values.keys()
-        if missing:
-            raise ValueError(f"payload must have the fields {list(shape.members)}, not {list(values)}")
-        return np.concatenate([_to_bits(field, values[name]) for name, field in shape.members.items()], axis=-1)
+        needed = {name: field for name, field in shape.members.items() if Shape.cast(field).width or name in values}
+        if needed.keys() != values.keys():
+            raise ValueError(f"payload must have the fields {list(needed)}, not {list(values)}")
+        return np.concatenate([_to_bits(field, values[name]) for name, field in needed.items()], axis=-1)
     if isinstance(shape, data.ArrayLayout):
         bits = _to_bits(shape.elem_shape, values)
         return bits.reshape(*bits.shape[:-2], bits.shape[-2] * bits.shape[-1])

@@ -25,6 +25,8 @@ class GroupArray(wiring.Component):
     -------
     i_beats : stream of `activation_beat`
     i_words : array of streams of `word`, one for each group
+    keep, rewind : out, a bit for each group
+        In a build of several sets: as those of `Group`.
     o : stream of `result_beat`
     clear : 1 bit
         A pulse makes all as after reset.
@@ -36,6 +38,7 @@ class GroupArray(wiring.Component):
             {
                 "i_beats": In(stream.Signature(activation_beat(config))),
                 "i_words": In(stream.Signature(word(config))).array(config.groups),
+                **({"keep": Out(config.groups), "rewind": Out(config.groups)} if config.sets > 1 else {}),
                 "o": Out(stream.Signature(result_beat(config))),
                 "clear": In(1),
             }
@@ -49,6 +52,8 @@ class GroupArray(wiring.Component):
             m.submodules[f"group{n}"] = repeated(platform, group, clear=self.clear)
             wiring.connect(m, beats, group.i_beats)
             wiring.connect(m, wiring.flipped(words), group.i_words)
+            if self.config.sets > 1:
+                m.d.comb += [self.keep[n].eq(group.keep), self.rewind[n].eq(group.rewind)]
             if results is not None:
                 wiring.connect(m, results, group.i_results)
             beats, results = group.o_beats, group.o_results

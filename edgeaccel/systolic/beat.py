@@ -26,7 +26,10 @@ def activation_beat(config):
     first_tile, last_tile
         Sums begin with this tile, or end with it and leave.
     pass_start
-        The first beat of a pass: the groups that take part take all inputs of one tile of channels each.
+        The first beat of a pass: the groups that take part take all inputs of one tile of channels each. If the pass is
+        for several sets, of each set's.
+    set, again
+        Which of the sets of activations that share the pass's words; the same tile's of another set comes next.
     skip, take
         `take` groups behind the next `skip` ones take part; others hand the beat on.
     follows
@@ -46,6 +49,8 @@ def activation_beat(config):
             "skip": range(config.groups),
             "take": range(config.groups + 1),
             "follows": 1,
+            "set": range(config.sets),
+            "again": range(min(2, config.sets)),
         }
     )
 
@@ -73,13 +78,14 @@ def tile_tag(config):
         Lines of the tile, less one.
     The other fields are those of `activation_beat`.
     """
-    fields = _fields(config, "exponents", "nans", "format", "first_tile", "last_tile")
+    fields = _fields(config, "exponents", "nans", "format", "first_tile", "last_tile", "set", "again")
     return data.StructLayout(dict(fields.members) | {"last_line": range(tile_lines(config))})
 
 
 def block_tag(config):
-    """What has to meet the sums of a block behind the datapath; sums begin with `first` and end with `last`."""
-    return data.StructLayout(dict(_fields(config, "exponents", "nans", "format").members) | {"first": 1, "last": 1})
+    """What has to meet the sums of a block behind the datapath; sums of a set begin with `first`, end with `last`."""
+    fields = _fields(config, "exponents", "nans", "format", "set")
+    return data.StructLayout(dict(fields.members) | {"first": 1, "last": 1})
 
 
 def pass_turn(config):

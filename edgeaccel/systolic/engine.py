@@ -64,6 +64,7 @@ class MatrixEngine(wiring.Component):
             "queue": queue,
             "formats": config.formats,
             "port_domain": "sync" if config.port_mhz == config.core_mhz else "port",
+            "most_kept": config.most_kept,
         }
         self._streamers = [TileStreamer(**self._settings) for _ in range(config.groups)]
         streamer = self._streamers[0]
@@ -116,6 +117,8 @@ class MatrixEngine(wiring.Component):
                 words.p.eq(streamer.o_words.p),
                 words.valid.eq(streamer.o_words.valid),
                 streamer.o_words.ready.eq(words.ready),
+                *([streamer.keep.eq(array.keep[n])] if config.most_kept else []),
+                *([streamer.rewind.eq(array.rewind[n])] if config.most_kept else []),
                 streamer.events.eq(self.events),
                 streamer.clear.eq(self.clear),
                 clearing[n].eq(streamer.clearing),

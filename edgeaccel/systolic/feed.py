@@ -44,7 +44,7 @@ def buffer_read(config):
 
 def tile_header(config):
     """Of an activation beat all that is the same in the whole tile, and known before it is read."""
-    names = ("format", "first_tile", "last_tile", "skip", "take")
+    names = ("format", "first_tile", "last_tile", "skip", "take", "set", "again")
     return data.StructLayout({name: activation_beat(config)[name].shape for name in names})
 
 
@@ -161,6 +161,8 @@ class ActivationFeed(wiring.Component):
 class BeatWalk(wiring.Component):
     """The reads of an operator: in each pass all its inputs, one beat a cycle, with no gap between operators.
 
+    An operator for several sets reads each tile of the first, then the same of the next, and so on.
+
     A tile that lacks inputs ends with the word that the last of them is in, or with the tile if it has several blocks
     or the operator says so.
 
@@ -210,6 +212,9 @@ class BeatWalk(wiring.Component):
         beat, last_beat = Signal(range(max(beats.values()))), Signal(range(max(beats.values())))
         step_mask = Signal(range(max(steps.values())))
         is_first = Signal()  # tile of the pass
+        # Where the tile began, to begin there again, further on, for the next set.
+        which, is_last_set = Signal.like(running.more_sets), Signal()
+        tile_address, tile_left = Signal.like(address), Signal.like(left)
         for number, step in dict.fromkeys((beats[name], steps[name]) for name in config.formats):
             names = [name for name in config.formats if (beats[name], steps[name]) == (number, step)]
             with m.If(is_format(running.format, names, config.formats)):
@@ -220,7 +225,8 @@ class BeatWalk(wiring.Component):
             starts_tile.eq(beat == 0),
             ends_tile.eq((beat == last_beat) | (ends_inputs & ~running.whole & ((~beat & step_mask) == 0))),
             ends_inputs.eq(left <= lanes),
-            ends_pass.eq(ends_tile & ends_inputs),
+            is_last_set.eq(which == running.more_sets),
+            ends_pass.eq(ends_tile & ends_inputs & is_last_set),
             reads.valid.eq(is_running & (headers.ready | ~starts_tile)),
             reads.p.address.eq(address),
             reads.p.keep.eq(Mux(ends_inputs, left, lanes)),
@@ -231,6 +237,8 @@ class BeatWalk(wiring.Component):
             headers.p.first_tile.eq(is_first),
             headers.p.last_tile.eq(left <= (last_beat + 1) << exact_log2(lanes)),
             headers.p.skip.eq(running.first_group),
+            headers.p.set.eq(which),
+            headers.p.again.eq(~is_last_set),
             headers.p.take.eq(Mux(tiles_left > running.n_groups, running.n_groups, tiles_left)),
             self.done.eq(go & ends_pass & (tiles_left <= running.n_groups)),
             self.i.ready.eq(~is_running | self.done),
@@ -241,7 +249,9 @@ class BeatWalk(wiring.Component):
                 address.eq(address + 1),
                 left.eq(Mux(ends_inputs, 0, left - lanes)),
             ]
-            with m.If(ends_tile):
+            if config.sets > 1:
+                self._next_set(m, starts_tile, ends_tile, is_last_set, which, address, left, tile_address, tile_left)
+            with m.If(ends_tile & is_last_set):
                 m.d.sync += is_first.eq(0)
             with m.If(ends_pass):
                 m.d.sync += [
@@ -262,6 +272,19 @@ class BeatWalk(wiring.Component):
                 is_first.eq(1),
             ]
         return m
+
+    def _next_set(self, m, starts_tile, ends_tile, is_last_set, which, address, left, tile_address, tile_left):
+        """Behind a tile the same of the next set, or the next tile of the first."""
+        words = self.config.set_words
+        with m.If(starts_tile):
+            m.d.sync += [tile_address.eq(address), tile_left.eq(left)]
+        with m.If(ends_tile):
+            # A tile that is a single beat begins where it ends.
+            begin, inputs = Mux(starts_tile, address, tile_address), Mux(starts_tile, left, tile_left)
+            with m.If(is_last_set):
+                m.d.sync += [which.eq(0), address.eq(address + 1 - which * words)]
+            with m.Else():
+                m.d.sync += [which.eq(which + 1), address.eq(begin + words), left.eq(inputs)]
 
 
 class BufferReader(Pipelined):

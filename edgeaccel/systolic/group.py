@@ -18,6 +18,7 @@ from edgeaccel.formats import FORMATS
 from edgeaccel.pe.group import GroupDatapath
 from edgeaccel.pe.scaled_accumulator import ScaledAccumulator
 from edgeaccel.queue import Queue
+from edgeaccel.systolic.accumulator import SetAccumulator
 from edgeaccel.systolic.beat import activation_beat, block_tag, pass_turn, result_beat, word
 from edgeaccel.systolic.hop import Hop
 from edgeaccel.systolic.merge import Merge
@@ -30,7 +31,7 @@ __all__ = ["Group"]
 
 SCALE_WORDS = 4
 TURNS = 32  # passes that have begun and whose results are not all through
-OWN_TILES = 2  # whose results wait for those of the groups before
+OWN_TILES = 2  # of each set, whose results wait for those of the groups before
 RESULT_BEATS = 4
 
 
@@ -49,6 +50,9 @@ class Group(wiring.Component):
     -------
     i_words : stream of `word`
         The tiles of this group's channels, from its port.
+    keep, rewind : out
+        In a build of several sets: the offered word is wanted again, for the next set; with the last of such words,
+        that all of them come again now.
     i_beats, o_beats : streams of `activation_beat`
     i_results, o_results : streams of `result_beat`
     """
@@ -60,6 +64,7 @@ class Group(wiring.Component):
         super().__init__(
             {
                 "i_words": In(stream.Signature(word(config))),
+                **({"keep": Out(1), "rewind": Out(1)} if config.sets > 1 else {}),
                 "i_beats": In(beats),
                 "o_beats": Out(beats),
                 "i_results": In(results),
@@ -86,7 +91,8 @@ class Group(wiring.Component):
         m.submodules.turns = turns = Queue(pass_turn(config), TURNS)
         m.submodules.blocks = blocks = Queue(block_tag(config), datapath.credits + 1)
         m.submodules.scales = scales = Queue(word(config), SCALE_WORDS)
-        m.submodules.own = own = Queue(result_beat(config), OWN_TILES * config.tile_channels // config.vector_lanes)
+        own_beats = OWN_TILES * config.sets * config.tile_channels // config.vector_lanes
+        m.submodules.own = own = Queue(result_beat(config), own_beats)
         m.submodules.results = results = Queue(result_beat(config), RESULT_BEATS)
 
         wiring.connect(m, wiring.flipped(self.i_beats), hop.i)
@@ -95,6 +101,8 @@ class Group(wiring.Component):
         wiring.connect(m, hop.o_turns, turns.i)
         wiring.connect(m, store.o, walk.i_tags)
         wiring.connect(m, wiring.flipped(self.i_words), walk.i_words)
+        if config.sets > 1:
+            m.d.comb += [self.keep.eq(walk.keep), self.rewind.eq(walk.rewind)]
         wiring.connect(m, walk.o_blocks, blocks.i)
         wiring.connect(m, walk.o_scales, scales.i)
         codes, words, activations = walk.o_codes, datapath.i_words, datapath.i_activations
@@ -112,12 +120,16 @@ class Group(wiring.Component):
         wiring.connect(m, blocks.o, serialiser.i_tags)
         wiring.connect(m, scales.o, serialiser.i_scales)
         for n, term in enumerate(serialiser.o):
-            m.submodules[f"accumulator{n}"] = accumulator = ScaledAccumulator(
-                sum_width=datapath.sum_width,
-                rows=config.rows,
-                channels=config.tile_channels // config.scalers,
-                scales=tuple(dict.fromkeys(FORMATS[name].scale for name in config.formats)),
-            )
+            if config.sets > 1:
+                accumulator = SetAccumulator(config, sum_width=datapath.sum_width)
+            else:
+                accumulator = ScaledAccumulator(
+                    sum_width=datapath.sum_width,
+                    rows=config.rows,
+                    channels=config.tile_channels // config.scalers,
+                    scales=tuple(dict.fromkeys(FORMATS[name].scale for name in config.formats)),
+                )
+            m.submodules[f"accumulator{n}"] = accumulator
             wiring.connect(m, term, accumulator.i)
             wiring.connect(m, accumulator.o, packer.i[n])
         wiring.connect(m, turns.o, merge.i_turns)

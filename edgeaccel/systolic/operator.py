@@ -29,6 +29,9 @@ def operator(config):
         Of the tiles.
     wait
         Wait for one event of loads first.
+    more_sets
+        Further sets of activations for which each tile is used, each `Config.set_words` behind the one before. Of each
+        tile come the results of a pass's groups for the first set, then for the next.
     whole
         The last tile of inputs has all its words, though the inputs end before: that of a matrix that grows. Else it
         ends with the word that the last input is in.
@@ -42,6 +45,7 @@ def operator(config):
             "n_groups": range(config.groups + 1),
             "format": FormatCode,
             "wait": 1,
+            "more_sets": range(config.sets),
             "whole": 1,
         }
     )
@@ -114,6 +118,8 @@ class OperatorGate(wiring.Component):
             m.d.sync += [is_held.eq(0), number.eq(number + 1)]
         codes = [FormatCode[name.upper()] for name in config.formats]
         end = (held.address << exact_log2(config.vector_lanes)) + held.inputs
+        if config.sets > 1:
+            end += held.more_sets * (config.set_words * config.vector_lanes)
         refusals = {
             FeedErrorCode.EMPTY: (held.inputs == 0) | (held.channel_tiles == 0),
             FeedErrorCode.RANGE: end > config.buffer_inputs,

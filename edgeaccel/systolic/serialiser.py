@@ -13,10 +13,12 @@ __all__ = ["Serialiser", "term"]
 
 
 def term(config, sum_width):
-    """A block sum of each row with its scale, as `edgeaccel.pe.ScaledAccumulator` takes it."""
+    """A block sum of each row with its scale, as `edgeaccel.pe.ScaledAccumulator` takes it, or `SetAccumulator`."""
     tag = block_tag(config)
+    which = {"set": tag["set"].shape} if config.sets > 1 else {}
     return data.StructLayout(
-        {
+        which
+        | {
             "sums": data.ArrayLayout(signed(sum_width), config.rows),
             "exponents": tag["exponents"].shape,
             "nans": tag["nans"].shape,
@@ -110,6 +112,7 @@ class Serialiser(wiring.Component):
                 o.p.nans.eq(tag.nans),
                 o.p.first.eq(tag.first),
                 o.p.last.eq(tag.last),
+                *([o.p.set.eq(tag.set)] if config.sets > 1 else []),
             ]
             with m.If(is_e8m0):
                 m.d.comb += o.p.scale.eq(select(bytes_, Cat(place, second_block)))

@@ -26,6 +26,8 @@ class TileWalk(wiring.Component):
         Taken with the tile's last word.
     i_words : stream of `word`
         As they lie in memory, see `edgeaccel.tiles.TileLayout`.
+    keep, rewind : out
+        The offered word is of a tile that comes again for the next set; it is the last one of that.
     line : out
         Of the activation store: what the word meets.
     o_codes : stream of {word, format, last}
@@ -42,6 +44,8 @@ class TileWalk(wiring.Component):
             {
                 "i_tags": In(stream.Signature(tile_tag(config))),
                 "i_words": In(stream.Signature(word(config))),
+                "keep": Out(1),
+                "rewind": Out(1),
                 "line": Out(range(tile_lines(config))),
                 "o_codes": Out(stream.Signature(codes)),
                 "o_blocks": Out(stream.Signature(block_tag(config))),
@@ -98,6 +102,9 @@ class TileWalk(wiring.Component):
             blocks.p.exponents.eq(tag.p.exponents),
             blocks.p.nans.eq(tag.p.nans),
             blocks.p.format.eq(tag.p.format),
+            blocks.p.set.eq(tag.p.set),
+            self.keep.eq(tag.p.again),
+            self.rewind.eq(tag.p.again & is_codes & ends_tile),
             blocks.p.first.eq(tag.p.first_tile & (block == 0)),
             blocks.p.last.eq(tag.p.last_tile & (block == last_block)),
         ]

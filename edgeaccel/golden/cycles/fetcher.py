@@ -4,6 +4,7 @@ from collections import deque
 
 from edgeaccel.golden.cycles.port import CrossingPort, ReadPort
 from edgeaccel.golden.cycles.stores import Buffer, Queue
+from edgeaccel.golden.memory import AGAIN, WORD
 
 __all__ = ["Fetcher", "TileStreamer"]
 
@@ -84,7 +85,7 @@ class TileStreamer:
     -------
     commands : Queue of edgeaccel.golden.memory.Command
     head, get
-        Words.
+        Words; taken as `golden.memory` says.
     """
 
     def __init__(self, streamer, memory, periods=(1, 1)):
@@ -98,7 +99,8 @@ class TileStreamer:
             cut=self._cut,
         )
         self.commands = self._fetcher.commands
-        self._word = 0
+        self._word = self._first = 0  # of the entry; of the entry in which those begin that are kept
+        self._kept = []
         self.head = None
 
     def _cut(self, command):
@@ -118,12 +120,21 @@ class TileStreamer:
         self._fetcher.begin(cycle)
         self.head = self._fetcher.buffer.head
 
-    def get(self):
+    def get(self, how=WORD):
+        buffer = self._fetcher.buffer
         self._word += 1
         if self._word == self.head:
             self._word = 0
-            self._fetcher.buffer.get()
-            self._fetcher.give()
+            if how == WORD:
+                buffer.get()
+                self._fetcher.give()
+            else:
+                self._kept.append(buffer.get())
+        if how == WORD:
+            self._first = self._word
+        elif how == AGAIN:
+            buffer.rewind(self._kept)
+            self._kept, self._word = [], self._first
 
     def step(self, cycle):
         self._fetcher.step(cycle)

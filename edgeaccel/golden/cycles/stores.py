@@ -83,6 +83,12 @@ class Buffer:
         item, self.head = self.head, None
         return item
 
+    def rewind(self, items):
+        """`edgeaccel.memory.rewind.RewindBuffer`: items that were taken, and then what is offered, come again."""
+        if self.head is not None:
+            items = [*items, self.get()]
+        self.items.extendleft((-2, item) for item in reversed(items))
+
 
 class Fork:
     """`edgeaccel.fork.Fork`: an offered item goes to all that want it, in whatever order they have room."""
