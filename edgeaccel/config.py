@@ -137,6 +137,11 @@ class Config:
         return self.rows * self.sets
 
     @property
+    def of_batch(self):
+        """The configuration in which all tokens of a batch are rows, as units see it that take them one by one."""
+        return replace(self, rows=self.batch_rows, sets=1)
+
+    @property
     def most_kept(self):
         """Words of the longest tile, which a port keeps while sets take turns with them; 0 if there is one set."""
         return max(self.layout(name).words_per_tile for name in self.formats) if self.sets > 1 else 0
@@ -198,7 +203,17 @@ PRESETS = {
         core_mhz=250,
     ),
     # VCU128: XCVU37P, 32 HBM2 pseudo-channels of 256 bits at 450 MHz.
-    "vcu128": Config(groups=32, lanes=128, rows=4, vector_lanes=8, port_data_width=256, port_mhz=450, core_mhz=250),
+    "vcu128": Config(
+        groups=32,
+        lanes=128,
+        rows=4,
+        sets=2,
+        vector_lanes=8,
+        buffer_inputs=65536,
+        port_data_width=256,
+        port_mhz=450,
+        core_mhz=250,
+    ),
     # VU9P boards: four DDR4-2400 channels, whose controllers give 512 bits at 300 MHz. With 16 rows LUTs would run out.
     "vu9p": Config(groups=4, lanes=128, rows=8, vector_lanes=4, port_data_width=512, port_mhz=300, core_mhz=300),
 }

@@ -7,6 +7,12 @@ The state that instructions depend on:
 
 position, rows
     The batch of tokens that is worked on: tokens `position` to `position + rows - 1`.
+sets
+    The machine's rows take so many turns with the batch: tokens `position` to `position + R - 1` are the first set of
+    `R` rows, and so on; the last set may have fewer. `multiply` is for all sets, and so is `append`. What else depends
+    on tokens is done once for each set: `read` (or once for each token), `vector` and `attend`, with words of memories
+    that are those of the first set. An instruction's event comes with its last set, and what it waits for comes before
+    its first.
 prompt, limit
     Tokens that were given, and positions at which to stop; both set by the host.
 layer, layers
@@ -51,15 +57,15 @@ unfollowed          Not so.
 INDICES = ("none", "layer", "token", "position")
 """What the stride of a read is multiplied by.
 
-With `token` and `position` a read is done for each row of the batch, with the row's own.
+With `token` and `position` a read is done for each token of the batch, with its own; else for each set.
 """
 
 TARGETS = ("bias", "gain", "vector", "table")
 """What becomes of what is read.
 
 bias, gain      Goes to the vectors that ask for it, in the order of the program.
-vector          Into the vector memory, of that row alone, or of all rows if the read is done once.
-table           Becomes the row's cosines and sines, or all rows' if the read is done once.
+vector          Into the vector memory, of that row alone, or of all rows if the read is done once for a set.
+table           Becomes the row's cosines and sines, or all rows' if the read is done once for a set.
 """
 
 FUNCTIONS = ("exp2", "exp", "reciprocal", "rsqrt", "sigmoid", "silu", "tanh", "gelu", "gelu_tanh")
@@ -127,12 +133,14 @@ INSTRUCTIONS = {
             "channel_tiles": Field(16, ""),
             "format": Field(2, "of the tiles", FORMAT_NAMES),
             "wait": _flag("wait for one event of loads first"),
+            "last": _flag("only for the batch's last set: the results are for `to_logits`"),
         },
     ),
     "vector": Instruction(
         4,
         "What is done to the next results of the array, `vectors` vectors of `channels` each, every one from the"
-        " beginning of a tile. Steps in this order, each if its field is set: `scale`, `bias`, `rotated`, `activate`,"
+        " beginning of a tile; with several sets all together at most as many channels as the longest vector, in whole"
+        " tiles. Steps in this order, each if its field is set: `scale`, `bias`, `rotated`, `activate`,"
         " `factors`, `residual`, `statistics`; then the destinations, where what lacks to a whole word is zeros.",
         {
             "zeros": _flag("take zeros instead of results of the array"),
@@ -161,7 +169,10 @@ INSTRUCTIONS = {
             "ratio": Field(_HEADS, "query heads that share a head of keys and values"),
             "event": _flag("the last load is an event that an operator waits for"),
             "to_cache": _flag("give the batch's rows to the next append"),
-            "to_logits": _flag("write the batch's last row to `logits`, FP32, and find its largest element"),
+            "to_logits": _flag(
+                "write the batch's last row to `logits`, FP32, and find its largest element; only for the last set, and"
+                " `take` drops the statistics of the others"
+            ),
             "logits": Field(_ADDRESS, "byte address, from vector to vector on"),
             "starts": _flag("with `to_logits`: the first channel is that of token 0"),
             "ends": _flag("with `to_logits`: the last channel is that of the last token"),

@@ -21,7 +21,8 @@ class Machine:
     ----------
     config : Config
     vector_inputs : int
-        Elements of each row that the vector memory holds: the residual stream, and the up half of a gated layer.
+        Elements of each row that the vector memory holds, all sets together: of each, the residual stream, and the up
+        half of a gated layer.
     max_channels : int
         Channels of the longest vector that leaves the array as one: at least a model's `dim`.
     max_rotated : int
@@ -94,6 +95,11 @@ class Machine:
         return self.vector_inputs // self.config.vector_lanes
 
     @property
+    def set_vector_words(self):
+        """Words of the vector memory from a set's to the next set's."""
+        return self.vector_words // self.config.sets
+
+    @property
     def table_beats(self):
         """Beats of cosines and sines that a row keeps."""
         return self.max_rotated // self.config.vector_lanes
@@ -110,7 +116,7 @@ MACHINES = {
         instructions=128,
         port_bytes=1 << 24,
     ),
-    "vcu128": Machine(config=PRESETS["vcu128"], vector_inputs=32768, max_channels=8192),
+    "vcu128": Machine(config=PRESETS["vcu128"], vector_inputs=65536, max_channels=8192),
     "vu9p": Machine(config=PRESETS["vu9p"], vector_inputs=32768, max_channels=8192, port_bytes=1 << 32),
 }
 

@@ -150,8 +150,9 @@ class Runner:
         self.queues["fetch"].append((ports, format))
         return pc + 1
 
-    def _multiply(self, pc, *, address, inputs, channel_tiles, format, wait):
+    def _multiply(self, pc, *, address, inputs, channel_tiles, format, wait, last):
         self._wait(wait)
+        self.for_logits = last
         ports, fetched = self.queues["fetch"].popleft()
         assert fetched == format
         layout = self.config.layout(format)
@@ -222,6 +223,7 @@ class Runner:
         self.loads += f["event"]
         if f["to_cache"]:
             self.queues["cache"].append(np.stack(made, axis=1))
+        assert f["zeros"] or f["to_logits"] == self.for_logits
         if f["to_logits"]:
             assert f["starts"] == (self.logits_at is None)
             assert self.logits_at in (None, f["logits"])

@@ -23,6 +23,7 @@ from edgeaccel.golden.memory import Streamer, ideal_memory
 from edgeaccel.golden.timing import Pattern
 from edgeaccel.machine import machine
 from edgeaccel.memory import TileStreamer
+from edgeaccel.runtime.check import compare_all
 from edgeaccel.runtime.device import StopReason
 from edgeaccel.runtime.golden import GoldenDevice
 from edgeaccel.runtime.rtl import RtlDevice
@@ -141,6 +142,33 @@ def test_other_machines(changes, rng):
     built = machine("tiny", changes=changes, vector_inputs=1024, max_channels=256, slots=8, pages=16, positions=256)
     image = compile_model(odd("qwen2", rng, n_layers=1), built, weights="int8", cache="int4")
     check(image, rng.integers(0, 300, 7).tolist(), 10, HBM2, built=built)
+
+
+SETS = machine(
+    "tiny", changes={"sets": 2}, vector_inputs=2048, max_channels=48, max_rotated=48, slots=16, pages=64, positions=256
+)
+
+
+@pytest.mark.slow  # a build
+@pytest.mark.parametrize("model", [IDEAL, HBM2])
+@pytest.mark.parametrize("name", ["llama", "qwen2", "mistral", "one head"])
+def test_sets(name, model, rng):
+    """Prompts of any number of tokens up to those of three batches; vectors are cut; memories are equal at the end."""
+    weights, cache = (str(rng.choice(["int4", "int8", "int16"])) for _ in range(2))
+    print(weights, cache)
+    image = compile_model(odd(name, rng, n_layers=2), SETS, weights=weights, cache=cache)
+    for n_given in (1, int(rng.integers(2, 5)), int(rng.integers(5, 13))):
+        tokens = rng.integers(0, 300, n_given).tolist()
+        devices = RtlDevice(SETS, data_bytes=DATA_BYTES, memory=model), GoldenDevice(SETS)
+        for device in devices:
+            device.load(image)
+            device.write_tokens(0, tokens)
+            assert device.run(0, n_given, n_given + 2).reason is StopReason.LIMIT
+        devices[0].settle()
+        assert compare_all(image, *devices) is None
+        devices[0].close()
+        golden = check(image, tokens, n_given + 2, model, built=SETS)
+        assert golden.batches[0][2] == min(n_given, 4)
 
 
 class Ideal:

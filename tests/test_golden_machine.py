@@ -115,6 +115,34 @@ def test_real_model(weights, cache, n_tokens):
     ]
 
 
+def greedy(image, tokens, more=3):
+    """(batches, tokens and those behind them, logits) of a prompt."""
+    golden, batches = started(image), []
+    golden.state.tokens[: len(tokens)] = tokens
+    assert golden.run(0, len(tokens), len(tokens) + more, on_batch=batches.append) == "limit"
+    logits = golden.memory.read(image.manifest["logits"], 4 * image.manifest["vocab_size"]).view("<u4")
+    return [batch.rows for batch in batches], golden.state.tokens[: len(tokens) + more].tolist(), logits
+
+
+@pytest.mark.parametrize(
+    ("name", "sets", "n_given"),
+    [("llama", 2, 4), ("llama", 2, 7), ("qwen2", 2, 5), ("qwen2", 3, 13), ("mistral", 2, 11), ("one head", 2, 3)],
+)
+def test_sets(name, sets, n_given, rng):
+    """Tokens of a batch come in other sets of rows, and nothing else is different; vectors are cut for it."""
+    one = replace(TINY, config=replace(TINY.config, buffer_inputs=6144), vector_inputs=1536, max_channels=48)
+    one = replace(one, max_rotated=48)
+    several = replace(one, config=replace(one.config, sets=sets))
+    checkpoint = random_checkpoint(SHAPES[name], rng)
+    tokens = rng.integers(0, 300, n_given).tolist()
+    of_one = greedy(compile_model(checkpoint, one, weights="int8"), tokens)
+    of_several = greedy(compile_model(checkpoint, several, weights="int8"), tokens)
+    assert of_one[1] == of_several[1]
+    np.testing.assert_array_equal(of_one[2], of_several[2])
+    assert of_several[0][0] == min(n_given, 2 * sets)
+    assert len(of_several[0]) < len(of_one[0])
+
+
 @pytest.mark.parametrize(
     ("name", "size", "weights", "cache", "n_tokens"),
     [

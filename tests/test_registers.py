@@ -411,6 +411,7 @@ def test_the_constants_tell_machines_apart():
     assert first["port_bits"] == 24
     for changes in (
         {"changes": {"rows": 3}},
+        {"changes": {"sets": 2}},
         {"changes": {"formats": ("int4",)}},
         {"changes": {"buffer_inputs": 8192}},
         {"vector_inputs": 8192},

@@ -19,8 +19,9 @@ STREAMS = ("reads", "fetches", "multiplies", "vectors", "appends", "attends", "p
 MAX_CYCLES = 5_000
 
 
-def small_machine(rows=4, **sizes):
-    return named_machine("tiny", changes={"rows": rows}, **{"positions": 64, "instructions": 32, **sizes})
+def small_machine(rows=4, sets=1, **sizes):
+    sizes = {"positions": 64, "instructions": 32, **sizes}
+    return named_machine("tiny", changes={"rows": rows, "sets": sets}, **sizes)
 
 
 class Interpreter:
@@ -55,7 +56,7 @@ class Interpreter:
                 return stop
 
     def begin_batch(self):
-        most = self.machine.config.rows
+        most = self.machine.config.rows * self.machine.config.sets
         group = 2
         while group < most:
             group *= 2
@@ -76,6 +77,16 @@ class Interpreter:
             "unfollowed": not followed,
         }[when]
 
+    @property
+    def sets(self):
+        """(number, rows, whether another one follows, words to its part of the buffer, of the vector memory)"""
+        most, config = self.machine.config.rows, self.machine.config
+        n_sets = -(-self.rows // most)
+        for n in range(n_sets):
+            rows = min(most, self.rows - n * most)
+            words = config.buffer_words // config.sets, self.machine.vector_words // config.sets
+            yield n, rows, n + 1 < n_sets, n * words[0], n * words[1]
+
     def end(self):
         return State.END, None
 
@@ -83,21 +94,38 @@ class Interpreter:
         places = range(self.position, self.position + self.rows)
         by_row = {"token": [self.tokens[n] for n in places], "position": places}
         if index in by_row:
-            for row, value in enumerate(by_row[index]):
-                self.give("reads", address=(address + stride * value) % (1 << 64), rows=1 << row, **f)
+            most = self.machine.config.rows
+            of_rows = [(n, 1 << row, base) for n, rows, _, _, base in self.sets for row in range(rows)]
+            assert len(of_rows) == self.rows <= most * self.machine.config.sets
+            each = [(*row, value) for row, value in zip(of_rows, by_row[index], strict=True)]
         else:
             value = self.layer if index == "layer" else 0
             all_rows = (1 << self.machine.config.rows) - 1
-            self.give("reads", address=(address + stride * value) % (1 << 64), rows=all_rows, **f)
+            each = [(n, all_rows, base, value) for n, _, _, _, base in self.sets]
+        vector = f.pop("vector")
+        for which, rows, base, value in each:
+            own = {"address": (address + stride * value) % (1 << 64), "vector": (vector + base) % (1 << 20)}
+            self.give("reads", rows=rows, set=which, **own, **f)
 
     def fetch(self, address, stride, **f):
         self.give("fetches", address=(address + stride * self.layer) % (1 << 40), **f)
 
-    def multiply(self, **f):
-        self.give("multiplies", **f)
+    def multiply(self, address, last, **f):
+        *_, (last_set, _, _, base, _) = self.sets
+        address = (address + (base if last else 0)) % (1 << 20)
+        self.give("multiplies", address=address, more_sets=0 if last else last_set, **f)
 
     def vector(self, **f):
-        self.give("vectors", rows=self.rows, **f)
+        *_, (last_set, *_) = self.sets
+        logits = f["to_logits"]
+        for n, rows, more, buffer, vector in self.sets:
+            if logits and more:
+                continue
+            places = {"address": buffer, "operand": vector, "vector": vector}
+            own = {name: (f[name] + base) % (1 << 20) for name, base in places.items()}
+            own |= {"event": f["event"] * (not more), "dealt": int(last_set > 0 and not logits)}
+            own |= {"set": n, "more": int(more), "skip": last_set * logits}
+            self.give("vectors", rows=rows, **f | own)
 
     def pages(self, first, count, page):
         if first + count > self.machine.pages or not count:
@@ -125,17 +153,23 @@ class Interpreter:
         bits = (config.buffer_words - 1).bit_length()
         if f["address"] >> bits or f["stride"] >> bits:
             return State.ERROR, SequencerErrorCode.RANGE
+        for number in self.sets:
+            self.attend_set(bits, f, *number)
+        return None
+
+    def attend_set(self, bits, f, n, rows, more, base, _):
+        config = self.machine.config
+        batches = f["ratio"]
         if f["spread"]:
             batches, rows = -(-f["ratio"] // config.rows), min(f["ratio"], config.rows)
-        else:
-            batches, rows = f["ratio"], self.rows
+        f = f | {"address": (f["address"] + base) % (1 << bits), "out_address": (f["out_address"] + base) % (1 << 20)}
+        f |= {"wait": f["wait"] * (n == 0), "load": f["load"] * (n == 0), "event": f["event"] * (not more)}
         names = ("first_head", "n_heads", "address", "stride", "window", "factor", "wait")
         attend = {name: f[name] for name in names}
         attend |= {"cache": self.view(), "batches": batches, "rows": rows}
-        attend |= {"causal": 1 - f["spread"], "count": self.position + 1}
+        attend |= {"causal": 1 - f["spread"], "count": self.position + n * config.rows + 1}
         names = ("ratio", "spread", "load", "out_address", "out_stride", "event")
         self.give("attends", attend=attend, **{name: f[name] for name in names})
-        return None
 
     def loop(self, layers):
         if not layers:
@@ -394,11 +428,11 @@ def random_program(rng, machine):
     return isa.assemble([*program, ("next", {"target": again, "n_eos": int(rng.integers(0, 5)), **eos}), ("end", {})])
 
 
-@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("seed", range(16))
 def test_random_programs(seed):
     print(f"seed {seed}")
     rng = np.random.default_rng(seed)
-    machine = small_machine(rows=[1, 2, 3, 4, 6, 8][seed % 6])
+    machine = small_machine(rows=[1, 2, 3, 4, 6, 8][seed % 6], sets=1 + seed // 12 + seed // 14)
     program = random_program(rng, machine)
     prompt = int(rng.integers(1, 20))
     position = int(rng.integers(0, prompt))
@@ -627,6 +661,16 @@ def test_cycles():
     bench = Bench(machine, np.random.default_rng(0), program, range(64), [], open_share=1)
     assert bench.run((0, 2, 2)) == [(State.END, None)]
     assert np.diff(bench.cycles).tolist() == [3, 5, 6, 6, 7, 8, 6, 3]
+
+
+def test_cycles_of_sets():
+    """What is done for each set takes as long as an instruction of its own, but for getting it."""
+    machine = small_machine(rows=2, sets=2)
+    body = [MULTIPLY, ("vector", {"vectors": 1}), ("read", {}), ("attend", {"ratio": 1}), MULTIPLY]
+    program = isa.assemble([("cache", {}), *body, ("end", {})])
+    bench = Bench(machine, np.random.default_rng(0), program, range(64), [], open_share=1)
+    assert bench.run((0, 3, 3)) == [(State.END, None)]
+    assert np.diff(bench.cycles).tolist() == [3, 2, 6, 5, 7, 6, 3]
 
 
 def test_line_layout():

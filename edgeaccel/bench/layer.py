@@ -5,7 +5,7 @@ Weights are random tiles. A run is whole tokens of a model of one layer and a sm
 classifier, argmax. Decoding is measured from one token's end to the next one's, so all that a token takes counts; the
 cache's earlier positions are filled beforehand. What is left in memory is that of the golden machine, byte for byte, or
 the bench fails. A share of beats is that of all ports together over what their memories could have delivered; a share
-of lanes is that of words of codes over the cycles of all groups, in which each word meets all rows.
+of lanes is that of words of codes over the cycles of all groups, in which each word meets all rows, once for each set.
 """
 
 import time
@@ -36,7 +36,7 @@ SOURCE = "python -m edgeaccel.bench layer"
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """What is run: a layer of a shape, on a machine with `rows` of its rows, with weights of a format and a memory.
+    """What is run: a layer of a shape, on a machine with `rows` rows in `sets` sets, weights of a format and a memory.
 
     `context` is that of the token that is decoded, after another one if `follows`; `prompt` are the tokens given in
     batches, from position 0, without a cache before them; 0 for decoding alone.
@@ -47,6 +47,7 @@ class Case:
     weights: str
     memory: str
     rows: int
+    sets: int = 1
     context: int = 0
     prompt: int = 0
     follows: bool = True
@@ -62,7 +63,9 @@ class Case:
 CASES = {
     "stories110m.vu9p": Case(preset="vu9p", shape="stories110M", weights="int8", memory="ddr4", rows=1, context=256),
     "llama2-7b.decode": Case(preset="vcu128", shape="LLaMA2-7B", weights="int4", memory="hbm2", rows=1, context=1024),
-    "llama2-7b.prefill": Case(preset="vcu128", shape="LLaMA2-7B", weights="int4", memory="hbm2", rows=4, prompt=64),
+    "llama2-7b.prefill": Case(
+        preset="vcu128", shape="LLaMA2-7B", weights="int4", memory="hbm2", rows=4, sets=2, prompt=64
+    ),
 }
 
 
@@ -86,7 +89,7 @@ def run(case, progress=None, **settings):
         If memories differ.
     """
     say = progress or (lambda text: None)
-    built = machine(case.preset, changes={"rows": case.rows})
+    built = machine(case.preset, changes={"rows": case.rows, "sets": case.sets})
     n_positions = max(case.context + 1, case.prompt + 1)
     shape = replace(SHAPES[case.shape], n_layers=case.n_layers, vocab_size=case.vocabulary, bos=None, eos=())
     say("compiling the model")
@@ -127,7 +130,7 @@ def run(case, progress=None, **settings):
     result = Result(
         cycles=marks[-1].cycles - begin.cycles,
         beat_share=share(rtl, [begin, marks[-1]]),
-        busy_share=_code_words(image, case.weights) * len(counted) / (marks[-1].cycles - begin.cycles),
+        busy_share=_code_words(image, case.weights, counted) / (marks[-1].cycles - begin.cycles),
         model_error=_predicted(built, shape, case, n_positions).cycles / (marks[-1].cycles - begin.cycles) - 1,
         cycles_per_s=stop.cycles / seconds,
     )
@@ -193,13 +196,19 @@ def fill_cache(image, devices, count, *, seed=5):
             device.write(scales_begin, scales)
 
 
-def _code_words(image, format):
-    """Words of codes of a batch's matrices that each group takes, on average; those of attention do not count."""
+def _code_words(image, format, batches):
+    """Words of codes of the matrices that each group takes for batches, on average, each as often as there are sets.
+
+    Those of attention do not count.
+    """
     config, count = image.machine.config, 0
     layout = config.layout(format)
+    sets = sum(-(-batch.rows // config.rows) for batch in batches)
     for kind, matrix in image.manifest["matrices"].items():
         words = layout.row_words(matrix["inputs"]) - -(-matrix["inputs"] // layout.inputs)
-        times = 1 if kind == "classifier" else image.manifest["model"]["n_layers"]
+        # Only batches behind which a token comes want logits, and those of a set.
+        n_logits = sum(batch.token is not None for batch in batches)
+        times = n_logits if kind == "classifier" else sets * image.manifest["model"]["n_layers"]
         count += times * matrix["tiles"] * words
     return count / config.groups
 
@@ -217,8 +226,8 @@ def measure(progress):
     for name, case in CASES.items():
         result = run(case, progress=lambda text, name=name: progress.update(task, description=f"{name}: {text}"))
         note = (
-            f"{SOURCE}: {case.preset} with rows={case.rows}, {case.weights}, 16-bit cache, {case.memory}, emitted"
-            f" Verilog, memory equal to the golden machine's; {result.cycles_per_s:.0f} cycles/s"
+            f"{SOURCE}: {case.preset} with rows={case.rows}, sets={case.sets}, {case.weights}, 16-bit cache,"
+            f" {case.memory}, emitted Verilog, memory equal to the golden machine's; {result.cycles_per_s:.0f} cycles/s"
         )
         for what in ("beat_share", "busy_share", "model_error"):
             records.append(Record(f"layer.{name}.{what}", getattr(result, what), "1", "simulated", note))

@@ -142,6 +142,28 @@ class Plan:
     def _hidden(self):
         return self.words(self.shape.hidden_dim)
 
+    def cuts(self, channels):
+        """`cuts` into vectors of the longest kind, an instruction each in a machine of several sets.
+
+        There the results of a set wait while the array gives another one's, and what finds room is a longest vector.
+        """
+        parts = cuts(channels, self.machine.max_channels)
+        if self.machine.config.sets == 1:
+            return parts
+        return [(1, each, first + n * each) for vectors, each, first in parts for n in range(vectors)]
+
+    def head_cuts(self, heads):
+        """(heads, first head) of the instructions for the heads' vectors of several tokens.
+
+        With several sets as many as a pass gives: a set's are worked on before the array is through with all.
+        """
+        config = self.machine.config
+        if config.sets == 1:
+            return [(heads, 0)]
+        channels = -(-self.shape.head_dim // config.tile_channels) * config.tile_channels
+        most = max(1, min(self.machine.max_channels, config.groups * config.tile_channels) // channels)
+        return [(min(most, heads - first), first) for first in range(0, heads, most)]
+
     # Heads.
 
     @property
@@ -326,12 +348,12 @@ class Plan:
                     f"{self.ratio} query heads share a head of keys and values, which takes {batches} slots, but the"
                     f" machine has {machine.slots}"
                 )
-        used, words = self.up + self._hidden, machine.vector_words
+        used, words, sets = self.up + self._hidden, machine.set_vector_words, machine.config.sets
         if used > words:
             self._refuse(
-                f"the vector memory has {words} words of {self.lanes}, but dim {shape.dim} and hidden_dim"
-                f" {shape.hidden_dim} take {self.up} + {self._hidden} = {used}; vector_inputs must be at least"
-                f" {used * self.lanes}, not {machine.vector_inputs}"
+                f"the vector memory has {words} words of {self.lanes}{_of_set(sets)}, but dim {shape.dim}"
+                f" and hidden_dim {shape.hidden_dim} take {self.up} + {self._hidden} = {used}; vector_inputs must be"
+                f" at least {sets * used * self.lanes}, not {machine.vector_inputs}"
             )
 
     def _check_cache(self):
@@ -349,18 +371,26 @@ class Plan:
 
     def _check_buffer(self):
         config, shape, end = self.machine.config, self.shape, ring(self.machine.config)
+        # Behind the last set lie attention's weights.
+        sets, of_last = config.sets, end - (config.sets - 1) * config.set_words
+        end = min(config.set_words, of_last) if sets > 1 else end
         places, inputs, heads = self.buffer, self.words(shape.dim), shape.n_heads * self.head_words
         if places["end"] > end:
             self._refuse(
-                f"the activation buffer has {max(end, 0)} words of {self.lanes} beside attention's own, but dim"
-                f" {shape.dim} takes {inputs}, and behind it the larger of 2 x {heads} for {shape.n_heads} heads and"
-                f" {self._hidden} for hidden_dim {shape.hidden_dim}: {places['end']} in all; buffer_inputs must be at"
-                f" least {config.buffer_inputs + (places['end'] - end) * self.lanes}, not {config.buffer_inputs}"
+                f"the activation buffer has {max(end, 0)} words of {self.lanes}{_of_set(sets)} beside attention's"
+                f" own, but dim {shape.dim} takes {inputs}, and behind it the larger of 2 x {heads} for {shape.n_heads}"
+                f" heads and {self._hidden} for hidden_dim {shape.hidden_dim}: {places['end']} in all; buffer_inputs"
+                f" must be at least {config.buffer_inputs + sets * (places['end'] - end) * self.lanes}, not"
+                f" {config.buffer_inputs}"
             )
         at = dict.fromkeys(KINDS, places["inputs"]) | {"o": places["attention"], "down": places["hidden"]}
         for kind, matrix in self.matrices.items():
             operator = Operator(
-                format=matrix.format, inputs=matrix.inputs, channel_tiles=matrix.tiles, address=at[kind]
+                format=matrix.format,
+                inputs=matrix.inputs,
+                channel_tiles=matrix.tiles,
+                address=at[kind],
+                more_sets=sets - 1,
             )
             if why := refusal(config, operator):
                 self._refuse(f"the array would refuse {kind} of {matrix.tiles} tiles x {matrix.inputs} inputs: {why}")
@@ -384,6 +414,10 @@ class Plan:
 
     def _refuse(self, why, positions=0):
         raise CompileError(f"{self.origin}: {why}" if self.origin else why, positions)
+
+
+def _of_set(sets):
+    return "" if sets == 1 else f" for each of the {sets} sets of rows"
 
 
 def _where(format):

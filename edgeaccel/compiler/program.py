@@ -82,7 +82,7 @@ class _Writer:
         self._layer()
         self.emit("again", "layers", target=start)
         self._fetch("classifier", when="last")
-        self._multiply("classifier", plan.buffer["inputs"], wait=1, when="last")
+        self._multiply("classifier", plan.buffer["inputs"], wait=1, last=1, when="last")
         parts = cuts(shape.vocab_size, plan.machine.max_channels)
         for n, (vectors, channels, first) in enumerate(parts):
             self._vector(
@@ -138,17 +138,16 @@ class _Writer:
         head = {"scale": 1, "bias": shape.qkv_bias}
         rotated = {"rotated": shape.rope.rotated, "half": plan.half}
         for kind in "kv":
-            self._projection(kind, wait=kind == "k")
+            self._multiply(kind, buffer["inputs"], wait=kind == "k")
             values = kind == "v"
             own = {} if values else {"take": 1, **rotated}
-            self._vector(self._name(kind), shape.n_kv_heads, shape.head_dim, to_cache=1, **head, **own)
+            self._head_vectors(kind, shape.n_kv_heads, to_cache=1, **head, **own)
             self.emit("append", self._name("cache"), values=values, event=values)
-        self._projection("q")
+        self._multiply("q", buffer["inputs"])
+        # The rows of a single token's places are query heads, the rows of several tokens' are those.
         own = {"to_buffer": 1, "address": buffer["q"], "ratio": plan.ratio, "event": 1}
-        for spread in (True, False):
-            when = "single" if spread else "several"
-            fields = {"when": when, "spread": spread, **head, **rotated, **own}
-            self._vector(self._name("q"), shape.n_heads, shape.head_dim, **fields)
+        self._vector_of_heads("q", shape.n_heads, 0, when="single", spread=1, **head, **rotated, **own)
+        self._vectors_of_cuts("q", shape.n_heads, when="several", **head, **rotated, **own)
         for spread in (True, False):
             self._attend("single" if spread else "several", spread)
         self._fetch("o")
@@ -157,13 +156,31 @@ class _Writer:
         self._multiply("o", buffer["attention"], wait=1)
         self._vector(self._name("o"), 1, shape.dim, to_vector=1, vector=plan.x, **self.norm)
 
-    def _projection(self, kind, **fields):
-        """A product of the normed inputs, and the bias that its vectors ask for."""
+    def _head_vectors(self, kind, heads, **fields):
+        """The vectors of all heads: of a single token, and of several."""
+        if len(self.plan.head_cuts(heads)) == 1:
+            self._vector_of_heads(kind, heads, 0, **fields)
+        else:
+            self._vector_of_heads(kind, heads, 0, when="single", **fields)
+            self._vectors_of_cuts(kind, heads, when="several", **fields)
+
+    def _vectors_of_cuts(self, kind, heads, **fields):
+        """The same in as many instructions as several tokens need: the first takes, the last gives an event."""
+        parts = self.plan.head_cuts(heads)
+        for n, (count, first) in enumerate(parts):
+            own = {"take": n == 0, "event": n == len(parts) - 1}
+            if "address" in fields:
+                own["address"] = fields["address"] + first * self.plan.head_words
+            self._vector_of_heads(kind, count, first, **fields | {name: own[name] for name in own if name in fields})
+
+    def _vector_of_heads(self, kind, count, first, when="always", **fields):
+        """Vectors of some heads, and the bias that they ask for."""
         plan = self.plan
-        self._multiply(kind, plan.buffer["inputs"], **fields)
         if self.shape.qkv_bias:
-            name, size = f"attention.{kind}_bias", plan.bias_bytes(kind)
-            self._layer_read(name, plan.data[name].address, size, size, "bias")
+            name, head_bytes = f"attention.{kind}_bias", plan.head_words * plan.word_bytes
+            address = plan.data[name].address + first * head_bytes
+            self._layer_read(name, address, plan.bias_bytes(kind), count * head_bytes, "bias", when=when)
+        self._vector(self._name(kind), count, self.shape.head_dim, when=when, **fields)
 
     def _attend(self, when, spread):
         plan, shape = self.plan, self.shape
@@ -191,7 +208,7 @@ class _Writer:
 
     def _feed_forward(self):
         plan, shape, buffer = self.plan, self.shape, self.plan.buffer
-        parts = cuts(shape.hidden_dim, plan.machine.max_channels)
+        parts = plan.cuts(shape.hidden_dim)
         self._fetch("up")
         self._multiply("up", buffer["inputs"], wait=1)
         for n, (vectors, channels, first) in enumerate(parts):

@@ -105,7 +105,7 @@ def _report(options):
         name=name,
     )
     console = Console(stderr=True)
-    total = 1 + len(batches(machine.config.rows, prompt)) + options.text
+    total = 1 + len(batches(machine.config.batch_rows, prompt)) + options.text
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task("predicting", total=total)
 

@@ -165,8 +165,8 @@ class Performance:
         return self._run([(position + n, 1, True) for n in range(tokens)], progress)
 
     def prefill(self, tokens, progress=None):
-        """A `Run` of a prompt's tokens, as many at a time as the machine has rows."""
-        given = batches(self.machine.config.rows, tokens)
+        """A `Run` of a prompt's tokens, as many at a time as the machine has rows in all sets."""
+        given = batches(self.machine.config.batch_rows, tokens)
         return self._run([(position, rows, position + rows == tokens) for position, rows in given], progress)
 
     def _run(self, every, progress):

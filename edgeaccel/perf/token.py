@@ -24,6 +24,7 @@ INSTRUCTION_CYCLES, SKIPPED_CYCLES, JUMP_CYCLES = 3, 2, 1
 PRODUCT_CYCLES = {"read": 3, "fetch": 3, "append": 4, "attend": 4}  # more, for an address that depends on the layer
 ROW_CYCLES, ROWS_CYCLES = 6, 2  # of a read for each row
 NEXT_CYCLES, BATCH_CYCLES = 4, 3
+NEXT_SET_CYCLES = 2  # from a set's to the next one's, beside what depends on the layer
 SYNC_CYCLES = 3
 VECTORS_AHEAD = 4  # that wait for their results
 BUFFER_WORDS = Streamer().buffer_words
@@ -169,6 +170,8 @@ class _Timeline:
         config = machine.config
         self.machine, self.config, self.cache_memory, self.value_share = machine, config, cache_memory, value_share
         self.position, self.rows = position, rows
+        self.sets = -(-rows // config.rows)
+        self.ahead_words = BUFFER_WORDS - (config.most_kept if self.sets > 1 else 0)
         self.layout = None
         if view is not None:
             names = {"heads": "heads", "head_dim": "inputs", "format": "format", "page_bits": "page_bits"}
@@ -179,7 +182,8 @@ class _Timeline:
         self.now = 0.0  # of the sequencer
         self.fetches = []  # when the last word of each matrix that was asked for may come
         self.port_free = self.array_free = self.vector_free = self.reader_free = self.writer_free = 0.0
-        self.results = []  # of each operator: when its last tile leaves the array, time between tiles, tiles left
+        # Of each set and operator: when its last tile leaves the array, time between tiles, tiles left.
+        self.results = [[] for _ in range(self.sets)]
         self.vector_ends = []
         self.loads, self.appends, self.statistics = [], [], []
         self.reads, self.gains, self.heads = [], [0.0], []
@@ -201,19 +205,21 @@ class _Timeline:
 
     def do_read(self, f, layer):
         by_row = f["index"] in ("token", "position")
-        count, first = 1, self.now
+        count, first = self.sets, self.now
         if by_row:
             count = self.rows
             own = ROWS_CYCLES + ROW_CYCLES * count
             self.now += own - INSTRUCTION_CYCLES - PRODUCT_CYCLES["read"]
             first = self.now - ROW_CYCLES * (count - 1)  # when the first row's is given
+        else:
+            self.now += (count - 1) * (PRODUCT_CYCLES["read"] + NEXT_SET_CYCLES)
         beats = count * max(f["bytes"] / (self.config.port_data_width / 8), f["bytes"] / (4 * self.config.vector_lanes))
         self.reader_free = max(first, self.reader_free) + beats
         done = self.reader_free + READ_CYCLES + self.latency
         if f["target"] in ("vector", "table"):
             self.reads.append(done)
         elif f["target"] == "gain":
-            self.gains.append(done)
+            self.gains += [done] * count
 
     def do_sync(self, f, layer):
         self.now = max([self.now, *self.reads, *self.vector_ends]) + SYNC_CYCLES
@@ -227,17 +233,17 @@ class _Timeline:
         self.spans.append(Span(number=number, layer=layer, begin=begin, first=first, end=max(first, end), words=words))
         self.words += words
 
-    def take_results(self, n_tiles):
-        """When the first and the last of the next tiles of results leave the array."""
-        first = None
+    def take_results(self, n_tiles, which):
+        """When the first and the last of the next tiles of a set's results leave the array."""
+        results, first = self.results[which], None
         while n_tiles:
-            end, step, left = self.results.pop(0)
+            end, step, left = results.pop(0)
             if first is None:
                 first = end - (left - 1) * step
             n_taken = min(n_tiles, left)
             last = end - (left - n_taken) * step
             if n_taken < left:
-                self.results.insert(0, (end, step, left - n_taken))
+                results.insert(0, (end, step, left - n_taken))
             n_tiles -= n_taken
         return first, last
 
@@ -252,17 +258,28 @@ class _Timeline:
             start = max(start, self.loads.pop(0))
         ready, taken, through = _shape(self.config, f["format"], f["inputs"], f["channel_tiles"])
         asked, words, of_all = self.fetches.pop(0)
+        sets = range(self.sets - 1 if f["last"] else 0, self.sets)
+        taken *= len(sets)
         first = max(start + ready, self.array_free)
         # Until the array begins, ports run ahead of it by what their buffers hold.
-        fetched = max(max(asked, self.port_free) + words / self.rate, first + (words - BUFFER_WORDS) / self.rate)
+        fetched = max(max(asked, self.port_free) + words / self.rate, first + (words - self.ahead_words) / self.rate)
         self.port_free = fetched
         last = max(first + taken - 1, fetched)
         self.array_free = last + 1
         self.take(first, self.array_free, of_all)
         n_tiles = f["channel_tiles"]
-        self.results.append((last + through, (last - first) / n_tiles, n_tiles))
+        for which in sets:
+            self.results[which].append((last + through, (last - first) / n_tiles, n_tiles))
 
     def do_vector(self, f, layer):
+        first = self.sets - 1 if f["to_logits"] else 0
+        if f["take"]:
+            del self.statistics[:first]
+        for which in range(first, self.sets):
+            self.now += NEXT_SET_CYCLES * (which > first)
+            self._vector(f, which)
+
+    def _vector(self, f, which):
         config = self.config
         if len(self.vector_ends) >= VECTORS_AHEAD:
             self.now = max(self.now, self.vector_ends[-VECTORS_AHEAD])
@@ -271,7 +288,7 @@ class _Timeline:
         end = begin + beats
         if not f["zeros"]:
             n_tiles = f["vectors"] * -(-f["channels"] // config.tile_channels)
-            begin, end = (max(*times) for times in zip((begin, end), self.take_results(n_tiles), strict=True))
+            begin, end = (max(*times) for times in zip((begin, end), self.take_results(n_tiles, which), strict=True))
         if f["take"]:
             self.factors = self.statistics.pop(0) + STEP_CYCLES
             end = max(end, self.factors + beats)
@@ -280,10 +297,11 @@ class _Timeline:
         self.vector_ends.append(end)
         if f["statistics"]:
             self.statistics += [end + norm.statistics_latency(config.vector_lanes, self.machine.max_channels)]
-        if f["to_buffer"] and f["event"]:
-            gained = self.gains.pop() if f["gain"] and len(self.gains) > 1 else 0.0
+        is_last = which == self.sets - 1
+        gained = self.gains.pop() if f["to_buffer"] and f["gain"] and len(self.gains) > 1 else 0.0
+        if f["to_buffer"] and f["event"] and is_last:
             self.loads.append(max(end, gained) + GAIN_CYCLES)
-        if f["to_cache"]:
+        if f["to_cache"] and is_last:
             self.heads.append((begin + self.path_cycles, end))
         if f["to_logits"] and f["ends"]:
             self.token = end + LOGITS_CYCLES
@@ -294,26 +312,33 @@ class _Timeline:
         steps /= self.value_share if f["values"] else 1.0
         # It writes head by head as they come.
         way = CACHE_CYCLES + scale_latency(config.vector_lanes) + applier_latency()
-        first, last = (came + way for came in self.heads.pop(0))
+        first, last = self.heads[0][0] + way, self.heads[-1][1] + way
+        self.heads = []
         self.writer_free = max(max(first, self.writer_free) + steps, last + steps / layout.heads)
         if f["event"]:
             self.appends.append(self.writer_free + self.latency)
 
     def do_attend(self, f, layer):
+        for which in range(self.sets):
+            self.now += (PRODUCT_CYCLES["attend"] + NEXT_SET_CYCLES) * (which > 0)
+            self._attend(f, which)
+
+    def _attend(self, f, which):
         # Tiles are asked for as soon as they are written; queries and the array are waited for where the tiles are.
-        start = max(self.now, self.appends.pop(0)) if f["wait"] else self.now
+        is_first = which == 0
+        start = max(self.now, self.appends.pop(0)) if f["wait"] and is_first else self.now
         loaded = max(start, self.array_free)
-        if f["load"]:
+        if f["load"] and is_first:
             loaded = max(loaded, self.loads.pop(0))
         config, ratio = self.config, f["ratio"]
         command = Attend(
             n_heads=f["n_heads"],
             first_head=f["first_head"],
             batches=-(-ratio // config.rows) if f["spread"] else ratio,
-            count=self.position + 1,
+            count=self.position + which * config.rows + 1,
             factor=0,
             causal=not f["spread"],
-            rows=min(ratio, config.rows) if f["spread"] else self.rows,
+            rows=min(config.rows, ratio if f["spread"] else self.rows - which * config.rows),
             window=f["window"],
         )
         ahead = {"queries": ceil(loaded - start), "port": ceil(max(0, self.port_free - start))}
@@ -322,7 +347,7 @@ class _Timeline:
         self.port_free = max(self.port_free, start + cycles.last_word)
         self.array_free = end
         self.take(start + cycles.first_word, end, cycles.beats * config.port_data_width // config.word_bits)
-        if f["event"]:
+        if f["event"] and which == self.sets - 1:
             self.loads.append(end + OUTPUT_CYCLES)
 
     def do_next(self, f, layer):
@@ -356,6 +381,7 @@ def _attend_of(config, layout, command, memory, **ahead):
 @cache
 def _steps(config, layout, is_values, place, rows):
     """Cycles of the cache writer for a layer's keys, or values."""
+    config = config.of_batch
     command = golden_append.Append(
         kind="v" if is_values else "k",
         format=layout.format,

@@ -202,7 +202,7 @@ class SequencerProof(wiring.Component):
             m.d.comb += Assert((at == Step.DRAIN) | (at == Step.REST) | (at == Step.CHECK))
 
     def _ranges(self, m, dut):
-        r, most = dut.inner, MACHINE.config.rows
+        r, rows, most = dut.inner, MACHINE.config.rows, MACHINE.config.batch_rows
         m.d.comb += [
             Assert(Mux(r.layers == 0, dut.layer == 0, dut.layer < r.layers)),
             Assert(r.waited <= PRODUCT_CYCLES),
@@ -217,10 +217,10 @@ class SequencerProof(wiring.Component):
             ]
         with m.If(dut.o_reads.valid):
             marked = dut.o_reads.p.rows
-            of_rows = (1 << dut.rows) - 1
+            of_rows = (1 << Mux(dut.rows > rows, rows, dut.rows)) - 1
             m.d.comb += [
                 Assert(marked != 0),
-                Assert((marked == (1 << most) - 1) | (((marked & (marked - 1)) == 0) & ((marked & ~of_rows) == 0))),
+                Assert((marked == (1 << rows) - 1) | (((marked & (marked - 1)) == 0) & ((marked & ~of_rows) == 0))),
             ]
         pages, entry = r.fields["pages"], dut.o_pages.p
         with m.If(dut.o_pages.valid):

@@ -19,8 +19,9 @@ def _fields(name, *left_out):
 
 
 def read_job(machine):
-    """A read from `address` on, for `rows`: a bit a row."""
-    return data.StructLayout(_fields("read", "stride", "index") | {"rows": machine.config.rows})
+    """A read from `address` on, for `rows` of a set: a bit a row."""
+    own = {"rows": machine.config.rows, "set": range(machine.config.sets)}
+    return data.StructLayout(_fields("read", "stride", "index") | own)
 
 
 def fetch_job(machine):
@@ -29,12 +30,33 @@ def fetch_job(machine):
 
 
 def multiply_job(machine):
-    return data.StructLayout(_fields("multiply"))
+    """For a set, and `more_sets` behind it."""
+    return data.StructLayout(_fields("multiply", "last") | {"more_sets": range(machine.config.sets)})
 
 
 def vector_job(machine):
-    """Vectors of a batch of `rows`."""
-    return data.StructLayout(_fields("vector") | {"rows": range(machine.config.rows + 1)})
+    """Vectors of a set of a batch, or of all of it.
+
+    rows
+        Of the set.
+    set
+        Which one.
+    more
+        Another set of the batch comes behind it.
+    dealt
+        The array gives the results of several sets, pass by pass.
+    skip
+        Statistics that are dropped before any are taken.
+    """
+    sets = machine.config.sets
+    own = {
+        "rows": range(machine.config.rows + 1),
+        "set": range(sets),
+        "more": range(min(2, sets)),
+        "dealt": range(min(2, sets)),
+        "skip": range(sets),
+    }
+    return data.StructLayout(_fields("vector") | own)
 
 
 def attend_job(machine):

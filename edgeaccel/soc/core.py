@@ -1,9 +1,9 @@
 """All units of the machine, and the ways between them; what tells them what to do stands outside.
 
-ResultShare -> VectorSource -> ResultPath -> ResultSplit -+-> VectorMemory -> operands of ResultPath
-  |                                                       +-> GainLoader -> activation buffer -> the array
-  |                                                       +-> StreamBuffer -> RowSerialiser -> CacheWriter
-  |                                                       `-> Logits
+ResultShare -> ResultDeal -> VectorSource -> ResultPath -> ResultSplit -+-> VectorMemory -> operands of ResultPath
+  |                                                                     +-> GainLoader -> activation buffer -> array
+  |                                                                     +-> CacheDeal -> RowSerialiser -> CacheWriter
+  |                                                                     `-> Logits
   `-> Attention -> AttentionOutput -> activation buffer
 ParameterReader -> biases and tables of ResultPath, gains of GainLoader, embeddings of VectorMemory
 """
@@ -20,14 +20,14 @@ from edgeaccel.attention.writer import CacheWriter
 from edgeaccel.cache import MAX_HEAD_DIM
 from edgeaccel.fork import Fork
 from edgeaccel.memory import axi
-from edgeaccel.memory.buffer import StreamBuffer
 from edgeaccel.queue import Queue
 from edgeaccel.soc.command import attend_job, fetch_job, multiply_job, read_job, vector_job
+from edgeaccel.soc.deal import CacheDeal, ResultDeal
 from edgeaccel.soc.loads import GainLoader
 from edgeaccel.soc.logits import Logits
 from edgeaccel.soc.outputs import AttentionOutput
 from edgeaccel.soc.parameters import ParameterReader
-from edgeaccel.soc.results import ResultSplit, row_beat
+from edgeaccel.soc.results import ResultSplit
 from edgeaccel.soc.share import OperatorShare, RequestShare, ResultShare
 from edgeaccel.soc.steps import StepControl, VectorSource, beats_of, result_path
 from edgeaccel.soc.vectors import WRITES_WIDTH, RotaryTable, VectorMemory
@@ -125,7 +125,7 @@ class Core(wiring.Component):
         self.machine, config = machine, machine.config
         self.engine = MatrixEngine(config)
         self.attention = Attention(config, slots=machine.slots, entries=machine.pages)
-        self.writer = CacheWriter(config, port_bytes=machine.port_bytes, entries=machine.pages)
+        self.writer = CacheWriter(config.of_batch, port_bytes=machine.port_bytes, entries=machine.pages)
         self.table = PageTable(entries=machine.pages, readers=2)
         self.parameters = ParameterReader(machine)
         self.logits = Logits(machine)
@@ -137,7 +137,7 @@ class Core(wiring.Component):
                 "i_fetches": In(stream.Signature(fetch_job(machine))),
                 "i_multiplies": In(stream.Signature(multiply_job(machine))),
                 "i_vectors": In(stream.Signature(vector_job(machine))),
-                "i_appends": In(stream.Signature(append(config))),
+                "i_appends": In(stream.Signature(append(config.of_batch))),
                 "i_attends": In(stream.Signature(attend_job(machine))),
                 "i_pages": self.table.signature.members["i"],
                 "o_token": self.logits.signature.members["o"],
@@ -228,7 +228,18 @@ class Core(wiring.Component):
         wiring.connect(m, wiring.flipped(self.i_reads), parameters.i)
         wiring.connect(m, wiring.flipped(self.i_vectors), fork.i)
         wiring.connect(m, self.engine.o, results.i)
-        wiring.connect(m, results.o_vectors, source.i)
+        if config.sets == 1:
+            wiring.connect(m, results.o_vectors, source.i)
+        else:
+            m.submodules.deal = deal = ResultDeal(machine)
+            wiring.connect(m, results.o_vectors, deal.i)
+            wiring.connect(m, deal.o, source.i)
+            m.d.comb += [
+                deal.i_set.eq(results.set),
+                deal.i_dealt.eq(results.dealt),
+                deal.o_set.eq(source.set),
+                deal.o_dealt.eq(source.dealt),
+            ]
         wiring.connect(m, source.o, path.i)
         wiring.connect(m, control.o, path.i_steps)
         wiring.connect(m, path.o_statistics, control.i_statistics)
@@ -254,7 +265,7 @@ class Core(wiring.Component):
         m.d.comb += [
             source.i_jobs.valid.eq(to_source.valid),
             to_source.ready.eq(source.i_jobs.ready),
-            *(source.i_jobs.p[name].eq(job[name]) for name in ("zeros", "vectors", "channels")),
+            *(source.i_jobs.p[name].eq(job[name]) for name in ("zeros", "vectors", "channels", "set", "dealt")),
             vectors.i_jobs.valid.eq(to_operands.valid),
             to_operands.ready.eq(vectors.i_jobs.ready),
             vectors.i_jobs.p.address.eq(job.operand),
@@ -264,6 +275,7 @@ class Core(wiring.Component):
             rotary.i_jobs.valid.eq(to_table.valid),
             to_table.ready.eq(rotary.i_jobs.ready),
             rotary.i_jobs.p.vectors.eq(job.vectors),
+            rotary.i_jobs.p.set.eq(job.set),
             rotary.i_jobs.p.beats.eq(beats_of(config, job.rotated)),
             starts.eq(self.i_vectors.valid & self.i_vectors.ready),
         ]
@@ -329,13 +341,11 @@ class Core(wiring.Component):
         self._cache(m)
 
     def _cache(self, m):
-        """Keys and values wait for the cache writer, so that the array does not: as many as a pass gives."""
+        """Keys and values on their way to the cache writer, head by head, token by token."""
         config, split, writer = self.machine.config, self._split, self.writer
-        waiting = StreamBuffer(row_beat(config), config.groups * config.tile_channels // config.vector_lanes)
-        rows = RowSerialiser(config, max_length=MAX_HEAD_DIM)
-        m.submodules.waiting = waiting
-        m.submodules.rows = rows
-        m.submodules.appends = appends = Fork(append(config), 2)
+        m.submodules.waiting = waiting = CacheDeal(self.machine)
+        m.submodules.rows = rows = RowSerialiser(config, max_length=MAX_HEAD_DIM)
+        m.submodules.appends = appends = Fork(append(config.of_batch), 2)
         wiring.connect(m, split.o_cache, waiting.i)
         wiring.connect(m, waiting.o, rows.i)
         wiring.connect(m, wiring.flipped(self.i_appends), appends.i)
@@ -394,32 +404,37 @@ class Core(wiring.Component):
 
 
 class _Heads(wiring.Component):
-    """An append's rows, once for each of its heads.
+    """An append's rows, for each of its heads those of one set after the other.
 
     i : stream of {rows, heads}; o : stream of {rows}
     """
 
     def __init__(self, config):
-        rows = range(config.rows + 1)
+        self._most = config.rows
+        batch = data.StructLayout({"rows": range(config.batch_rows + 1), "heads": 9})
         super().__init__(
             {
-                "i": In(stream.Signature(data.StructLayout({"rows": rows, "heads": 9}))),
-                "o": Out(stream.Signature(data.StructLayout({"rows": rows}))),
+                "i": In(stream.Signature(batch)),
+                "o": Out(stream.Signature(data.StructLayout({"rows": range(config.rows + 1)}))),
             }
         )
 
     def elaborate(self, platform):
         m = Module()
         head, held = Signal(9), Signal.like(self.i.p)
+        left = Signal.like(held.rows)  # of this head
         is_held = Signal()
-        is_last = head + 1 == held.heads
+        is_last_set = left <= self._most
+        is_last = is_last_set & (head + 1 == held.heads)
         m.d.comb += [
             self.i.ready.eq(~is_held),
             self.o.valid.eq(is_held),
-            self.o.p.rows.eq(held.rows),
+            self.o.p.rows.eq(Mux(is_last_set, left, self._most)),
         ]
         with m.If(self.i.valid & self.i.ready):
-            m.d.sync += [held.eq(self.i.p), is_held.eq(1), head.eq(0)]
+            m.d.sync += [held.eq(self.i.p), left.eq(self.i.p.rows), is_held.eq(1), head.eq(0)]
         with m.If(self.o.valid & self.o.ready):
-            m.d.sync += [head.eq(head + 1), is_held.eq(~is_last)]
+            m.d.sync += [left.eq(left - self._most), is_held.eq(~is_last)]
+            with m.If(is_last_set):
+                m.d.sync += [left.eq(held.rows), head.eq(head + 1)]
         return m

@@ -43,13 +43,14 @@ def vector_load(machine):
 
 
 def table_load(machine):
-    """Cosines or sines of a beat, of the rows that are marked."""
+    """Cosines or sines of a beat, of the rows of a set that are marked."""
     return data.StructLayout(
         {
             "beat": range(machine.table_beats),
             "is_sine": 1,
             "elements": codes(machine.config),
             "rows": machine.config.rows,
+            "set": range(machine.config.sets),
         }
     )
 
@@ -105,7 +106,9 @@ class ParameterReader(wiring.Component):
         m = Module()
         m.submodules.reader = reader = self.reader
         wiring.connect(m, reader.m_axi, wiring.flipped(self.m_axi))
-        target = data.StructLayout({"target": Target, "vector": 20, "rows": self.machine.config.rows})
+        config = self.machine.config
+        own = {"target": Target, "vector": 20, "rows": config.rows, "set": range(config.sets)}
+        target = data.StructLayout(own)
         # As many as the reader may have taken on.
         targets = Queue(target, 2 * JOBS)
         m.submodules.targets = ResetInserter(self.clear)(targets)
@@ -119,6 +122,7 @@ class ParameterReader(wiring.Component):
             targets.i.p.target.eq(i.p.target),
             targets.i.p.vector.eq(i.p.vector),
             targets.i.p.rows.eq(i.p.rows),
+            targets.i.p.set.eq(i.p.set),
             reader.clear.eq(self.clear),
             self.error.eq(reader.error),
         ]
@@ -133,6 +137,7 @@ class ParameterReader(wiring.Component):
             self.o_tables.p.beat.eq(beat >> 1),
             self.o_tables.p.is_sine.eq(beat[0]),
             self.o_tables.p.rows.eq(head.rows),
+            self.o_tables.p.set.eq(head.set),
         ]
         with m.If(takes):
             m.d.sync += beat.eq(Mux(o.p.last, 0, beat + 1))

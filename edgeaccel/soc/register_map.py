@@ -137,7 +137,7 @@ def machine_words(machine):
     return {
         "groups": (config.groups, "groups of the array, and memory ports"),
         "lanes": (config.lanes, "4-bit digits that a group multiplies each cycle"),
-        "rows": (config.rows, "tokens that share each word of weights"),
+        "rows": (config.rows, "tokens that meet a word of weights in a cycle"),
         "mantissa_bits": (config.mantissa_bits, "bits of an aligned activation"),
         "formats": (
             sum(1 << FORMATS[name].code for name in config.formats),
@@ -165,6 +165,7 @@ def machine_words(machine):
         "positions": (machine.positions, "tokens that the token memory holds"),
         "instructions": (machine.instructions, "of the longest program"),
         "port_bits": (machine.port_bytes.bit_length() - 1, "logarithm of the bytes of a port's memory"),
+        "sets": (config.sets, "sets of rows for which each word of weights is used"),
     }
 
 

@@ -10,7 +10,7 @@ from edgeaccel.soc.loads import gained_load
 from edgeaccel.soc.logits import logits_beat
 from edgeaccel.soc.vectors import row_codes, vector_write
 
-__all__ = ["ResultSplit", "row_beat"]
+__all__ = ["ResultSplit", "cache_beat", "row_beat"]
 
 JOBS = 4
 BEATS = 4
@@ -19,6 +19,13 @@ BEATS = 4
 def row_beat(config):
     """A beat of vectors of all rows."""
     return data.StructLayout({"elements": row_codes(config), "keep": config.vector_lanes, "last": 1})
+
+
+def cache_beat(config):
+    """A beat of keys or values of all rows; of which set, and whether another one of the batch comes behind that."""
+    sets = config.sets
+    members = row_beat(config).members
+    return data.StructLayout(dict(members) | {"set": range(sets), "more": range(min(2, sets))})
 
 
 class ResultSplit(wiring.Component):
@@ -37,7 +44,7 @@ class ResultSplit(wiring.Component):
     o_vectors : stream of `vector_write`
         To what is always ready.
     o_loads : stream of `gained_load`
-    o_cache : stream of `row_beat`
+    o_cache : stream of `cache_beat`
     o_logits : stream of `logits_beat`
         Of the batch's last row.
     done : out
@@ -52,7 +59,7 @@ class ResultSplit(wiring.Component):
                 "i": In(stream.Signature(row_beat(config))),
                 "o_vectors": Out(stream.Signature(vector_write(machine))),
                 "o_loads": Out(stream.Signature(gained_load(config))),
-                "o_cache": Out(stream.Signature(row_beat(config))),
+                "o_cache": Out(stream.Signature(cache_beat(config))),
                 "o_logits": Out(stream.Signature(logits_beat(machine))),
                 "done": Out(1),
             }
@@ -118,7 +125,8 @@ class ResultSplit(wiring.Component):
             load.load.rows.eq(Mux(job.spread, own, ~0)),
             load.load.event.eq(job.event & is_last),
             *(load.load.elements[n].eq(Mux(job.spread, elements[0], elements[n])) for n in range(config.rows)),
-            queues["cache"].i.p.eq(i.p),
+            *(queues["cache"].i.p[name].eq(i.p[name]) for name in i.p.shape().members),
+            *(queues["cache"].i.p[name].eq(job[name]) for name in ("set", "more")),
         ]
         logits = queues["logits"].i.p
         m.d.comb += [

@@ -152,7 +152,7 @@ class Sequencer(wiring.Component):
             "fetches": fetch_job(machine),
             "multiplies": multiply_job(machine),
             "vectors": vector_job(machine),
-            "appends": append(config),
+            "appends": append(config.of_batch),
             "attends": attend_job(machine),
             "pages": page_write(machine),
         }
@@ -178,7 +178,7 @@ class Sequencer(wiring.Component):
                 "done": Out(1),
                 "error": Out(SequencerError),
                 "at_position": Out(count),
-                "rows": Out(range(config.rows + 1)),
+                "rows": Out(range(config.batch_rows + 1)),
                 "layer": Out(isa.INSTRUCTIONS["loop"].fields["layers"].width),
                 "pc": Out(range(machine.instructions)),
                 "clear": In(1),
@@ -250,7 +250,12 @@ class Sequencer(wiring.Component):
             scales=Signal(64, reset_less=True),
             factor=Signal(40, reset_less=True),
             index=Signal(isa.POSITION_WIDTH, reset_less=True),
+            token_of_batch=Signal(range(max(2, self.machine.config.batch_rows)), reset_less=True),
             row=Signal(range(max(2, self.machine.config.rows)), reset_less=True),
+            # The set of rows whose turn it is, the batch's last one, and the rows that this has.
+            set=Signal(range(self.machine.config.sets)),
+            last_set=Signal(range(self.machine.config.sets), reset_less=True),
+            rows_of_last=Signal(range(self.machine.config.rows + 1), reset_less=True),
             place=Signal(isa.POSITION_WIDTH, reset_less=True),  # position of the row
             token=Signal(isa.TOKEN_WIDTH, reset_less=True),
             is_end=Signal(reset_less=True),
@@ -323,8 +328,8 @@ class Sequencer(wiring.Component):
                 m.d.sync += [r.step.eq(Step.BATCH), self.state.eq(State.RUNNING)]
 
     def _batch(self, m, r):
-        """As many given tokens as the rows hold, and one aligned group of positions."""
-        most = self.machine.config.rows
+        """As many given tokens as the rows of all sets hold, and one aligned group of positions."""
+        most = self.machine.config.batch_rows
         group = max(2, 1 << (most - 1).bit_length())
         room = Signal(range(group + 1))
         rows = Signal(range(most + 1))
@@ -352,6 +357,7 @@ class Sequencer(wiring.Component):
                     self.pc.eq(r.next_pc),
                     r.next_pc.eq(r.next_pc + 1),
                     r.step.eq(Step.DECODE),
+                    r.set.eq(0),
                 ]
                 with m.If(r.next_pc >= r.n_lines):
                     self._fail(m, r, SequencerErrorCode.PROGRAM)
@@ -366,7 +372,13 @@ class Sequencer(wiring.Component):
             with m.Elif(~r.wanted):
                 m.d.sync += r.step.eq(Step.LATCH)
             with m.Else():
-                m.d.sync += [r.step.eq(Step.ISSUE), r.waited.eq(0), r.row.eq(0), r.place.eq(self.at_position)]
+                m.d.sync += [
+                    r.step.eq(Step.ISSUE),
+                    r.waited.eq(0),
+                    r.row.eq(0),
+                    r.token_of_batch.eq(0),
+                    r.place.eq(self.at_position),
+                ]
                 with m.Switch(header.opcode):
                     for name, of in isa.INSTRUCTIONS.items():
                         with m.Case(of.opcode):
@@ -393,8 +405,19 @@ class Sequencer(wiring.Component):
                 m.d.sync += [r.scales.eq(r.base + r.product), r.step.eq(Step.ISSUE)]
         with m.Case(Step.ISSUE), m.If(r.taken):
             m.d.sync += r.step.eq(Step.LATCH)
-            with m.If((header.opcode == _opcode("read")) & r.by_row & (r.row + 1 != self.rows)):
-                m.d.sync += [r.row.eq(r.row + 1), r.place.eq(r.place + 1), r.step.eq(Step.LOOK)]
+            reads_row = (header.opcode == _opcode("read")) & r.by_row
+            with m.If(reads_row & (r.token_of_batch + 1 != self.rows)):
+                m.d.sync += [
+                    r.token_of_batch.eq(r.token_of_batch + 1),
+                    r.row.eq(r.row + 1),
+                    r.place.eq(r.place + 1),
+                    r.step.eq(Step.LOOK),
+                ]
+                with m.If(r.row == self.machine.config.rows - 1):
+                    m.d.sync += [r.row.eq(0), r.set.eq(r.set + 1)]
+            # For the next set the instruction is executed again.
+            with m.Elif(r.by_set & (r.set != r.last_set)):
+                m.d.sync += [r.set.eq(r.set + 1), r.step.eq(Step.DECODE)]
         with m.Case(Step.PAGES):
             with m.If(r.pages_outside):
                 self._fail(m, r, SequencerErrorCode.RANGE)
@@ -460,7 +483,8 @@ class Sequencer(wiring.Component):
         pass
 
     def _execute_vector(self, m, r, f):
-        pass
+        with m.If(f.to_logits):
+            m.d.sync += r.set.eq(r.last_set)
 
     def _execute_cache(self, m, r, f):
         m.d.sync += [
@@ -577,18 +601,26 @@ class Sequencer(wiring.Component):
             ]
             with m.If(offered):
                 m.d.comb += r.taken.eq(o.ready)
-        for name, o in list(streams.items())[:5]:
+        worked_out = {
+            "read": ("address", "vector"),
+            "vector": ("address", "operand", "vector", "event"),
+            "multiply": ("address",),
+            "fetch": ("address",),
+            "append": (),
+        }
+        for name, others in worked_out.items():
+            o = streams[name]
             own = [field for field in o.p.shape().members if field in isa.INSTRUCTIONS[name].fields]
-            m.d.comb += [_bits(o.p[field]).eq(fields[name][field]) for field in own if field != "address"]
+            m.d.comb += [_bits(o.p[field]).eq(fields[name][field]) for field in own if field not in others]
         one_hot = Signal(rows)
+        self._sets(m, r)
         m.d.comb += [
             one_hot.eq(Mux(r.by_row, 1 << r.row, (1 << rows) - 1)),
             self.o_reads.p.address.eq(r.address),
             self.o_reads.p.rows.eq(one_hot),
+            self.o_reads.p.set.eq(r.set),
+            self.o_reads.p.vector.eq(fields["read"].vector + r.vector_base),
             self.o_fetches.p.address.eq(r.address),
-            self.o_multiplies.p.address.eq(fields["multiply"].address),
-            self.o_vectors.p.address.eq(fields["vector"].address),
-            self.o_vectors.p.rows.eq(self.rows),
             self.o_appends.p.position.eq(self.at_position),
             self.o_appends.p.rows.eq(self.rows),
             self.o_pages.p.index.eq(r.entry),
@@ -601,6 +633,36 @@ class Sequencer(wiring.Component):
             for name in cache.shape().members:
                 m.d.comb += cache[name].eq(worked_out.get(name, r.cache[name]))
 
+    def _sets(self, m, r):
+        """What an instruction gives for the set whose turn it is, or for all of them."""
+        config, f = self.machine.config, r.fields
+        header, multiply, vector = f["end"], f["multiply"], f["vector"]
+        rows = Signal(range(config.rows + 1))
+        r.vector_base, r.buffer_base = Signal(range(self.machine.vector_words)), Signal(range(config.buffer_words))
+        r.by_set, r.set_rows, r.is_last_set = Signal(), rows, r.set == r.last_set
+        own = {name: header.opcode == _opcode(name) for name in ("read", "vector", "attend")}
+        # They follow the batch, which has been there for cycles when an instruction is executed.
+        last_set = sum((self.rows > n * config.rows for n in range(1, config.sets)), start=0)
+        m.d.sync += [r.last_set.eq(last_set), r.rows_of_last.eq(self.rows - last_set * config.rows)]
+        o, product = self.o_vectors.p, self.o_multiplies.p
+        m.d.comb += [
+            r.by_set.eq((own["read"] & ~r.by_row) | own["vector"] | own["attend"]),
+            r.vector_base.eq(r.set * self.machine.set_vector_words),
+            r.buffer_base.eq(r.set * config.set_words),
+            rows.eq(Mux(r.is_last_set, r.rows_of_last, config.rows)),
+            product.address.eq(multiply.address + Mux(multiply.last, r.last_set * config.set_words, 0)),
+            product.more_sets.eq(Mux(multiply.last, 0, r.last_set)),
+            o.rows.eq(rows),
+            o.set.eq(r.set),
+            o.more.eq(~r.is_last_set),
+            o.dealt.eq((r.last_set != 0) & ~vector.to_logits),
+            o.skip.eq(Mux(vector.to_logits, r.last_set, 0)),
+            o.operand.eq(vector.operand + r.vector_base),
+            o.vector.eq(vector.vector + r.vector_base),
+            o.address.eq(vector.address + r.buffer_base),
+            o.event.eq(vector.event & r.is_last_set),
+        ]
+
     def _attend_job(self, m, r):
         """The rows of an attend: query heads that share a head, or the tokens of the batch."""
         f, o, most = r.fields["attend"], self.o_attends.p, self.machine.config.rows
@@ -610,14 +672,22 @@ class Sequencer(wiring.Component):
         m.d.sync += [
             batches.eq(Mux(f.spread, _quotient(f.ratio, most), f.ratio)),
             rows.eq(Mux(f.spread & (f.ratio < most), f.ratio, most)),
-            count.eq(self.at_position + 1),
+            count.eq(self.at_position + r.set * most + 1),
         ]
         with m.If(~f.spread):
-            m.d.sync += rows.eq(self.rows)
+            m.d.sync += rows.eq(r.set_rows)
         own = [name for name in o.attend.shape().members if name in isa.INSTRUCTIONS["attend"].fields]
+        is_first = r.set == 0
+        worked_out = {
+            "address": f.address + r.buffer_base,
+            "out_address": f.out_address + r.buffer_base,
+            "wait": f.wait & is_first,
+            "load": f.load & is_first,
+            "event": f.event & r.is_last_set,
+        }
         m.d.comb += [
-            *(o.attend[name].eq(f[name]) for name in own),
-            *(o[name].eq(f[name]) for name in o.shape().members if name != "attend"),
+            *(o.attend[name].eq(worked_out.get(name, f[name])) for name in own),
+            *(o[name].eq(worked_out.get(name, f[name])) for name in o.shape().members if name != "attend"),
             o.attend.batches.eq(batches),
             o.attend.rows.eq(rows),
             o.attend.count.eq(count),

@@ -122,9 +122,9 @@ def _turn(machine):
     return data.StructLayout({"attend": 1, "load": 1, "multiply": multiply_job(machine)})
 
 
-def array_route():
-    """Whose the results of an operator are, and how many tiles of channels."""
-    return data.StructLayout({"attend": 1, "tiles": CHANNEL_TILES_WIDTH})
+def array_route(config):
+    """Whose the results of an operator are, how many tiles of channels, and for how many sets beside one."""
+    return data.StructLayout({"attend": 1, "tiles": CHANNEL_TILES_WIDTH, "more_sets": range(config.sets)})
 
 
 class OperatorShare(wiring.Component):
@@ -163,7 +163,7 @@ class OperatorShare(wiring.Component):
                 "i": In(operators),
                 "ends": In(1),
                 "o": Out(operators),
-                "o_routes": Out(stream.Signature(array_route())),
+                "o_routes": Out(stream.Signature(array_route(machine.config))),
                 "done": In(1),
                 "read": Out(1),
             }
@@ -173,7 +173,7 @@ class OperatorShare(wiring.Component):
         m = Module()
         config = self.machine.config
         m.submodules.turns = turns = Queue(_turn(self.machine), JOBS)
-        m.submodules.routes = routes = Queue(array_route(), OPERATORS)
+        m.submodules.routes = routes = Queue(array_route(config), OPERATORS)
         m.submodules.tags = tags = Queue(1, OPERATORS)
         wiring.connect(m, routes.o, wiring.flipped(self.o_routes))
         turn, job = turns.o.p, turns.o.p.multiply
@@ -185,6 +185,7 @@ class OperatorShare(wiring.Component):
             own.n_groups.eq(config.groups),
             own.format.eq(job.format),
             own.wait.eq(job.wait),
+            own.more_sets.eq(job.more_sets),
         ]
         others = Signal(operator(config))
         is_first = Signal(init=1)  # of its attend
@@ -207,6 +208,7 @@ class OperatorShare(wiring.Component):
             routes.i.valid.eq(goes),
             routes.i.p.attend.eq(turn.attend),
             routes.i.p.tiles.eq(Mux(turn.attend, self.i.p.channel_tiles, job.channel_tiles)),
+            routes.i.p.more_sets.eq(Mux(turn.attend, 0, job.more_sets)),
             tags.i.valid.eq(goes),
             tags.i.p.eq(turn.attend & self.i.p.wait),
             tags.o.ready.eq(self.done),
@@ -230,6 +232,9 @@ class ResultShare(wiring.Component):
     i_routes : stream of `array_route`
         Taken with the operator's last beat.
     o_vectors, o_attention : streams of `result_beat`
+    set, dealt : out
+        In a build of several sets: which one's is the beat that is offered to `o_vectors`, and whether its operator is
+        for several.
     """
 
     def __init__(self, machine):
@@ -238,20 +243,23 @@ class ResultShare(wiring.Component):
         super().__init__(
             {
                 "i": In(beats),
-                "i_routes": In(stream.Signature(array_route())),
+                "i_routes": In(stream.Signature(array_route(machine.config))),
                 "o_vectors": Out(beats),
                 "o_attention": Out(beats),
+                **self._set_members(machine.config.sets),
             }
         )
+
+    @staticmethod
+    def _set_members(sets):
+        return {"set": Out(range(sets)), "dealt": Out(1)} if sets > 1 else {}
 
     def elaborate(self, platform):
         m = Module()
         i, route = self.i, self.i_routes
         tile_bits = exact_log2(self.config.tile_channels // self.config.vector_lanes)
-        beat = Signal(CHANNEL_TILES_WIDTH + tile_bits)
-        is_last = Signal()
+        is_last = self._count(m, tile_bits)
         m.d.comb += [
-            is_last.eq(beat + 1 == route.p.tiles << tile_bits),
             self.o_vectors.p.eq(i.p),
             self.o_attention.p.eq(i.p),
             self.o_vectors.valid.eq(i.valid & route.valid & ~route.p.attend),
@@ -259,6 +267,33 @@ class ResultShare(wiring.Component):
             i.ready.eq(route.valid & Mux(route.p.attend, self.o_attention.ready, self.o_vectors.ready)),
             route.ready.eq(i.valid & i.ready & is_last),
         ]
-        with m.If(i.valid & i.ready):
-            m.d.sync += beat.eq(Mux(is_last, 0, beat + 1))
         return m
+
+    def _count(self, m, tile_bits):
+        """Whether the beat at hand is its operator's last."""
+        i, route, groups = self.i, self.i_routes, self.config.groups
+        beat, is_last = Signal(CHANNEL_TILES_WIDTH + tile_bits), Signal()
+        if self.config.sets == 1:
+            m.d.comb += is_last.eq(beat + 1 == route.p.tiles << tile_bits)
+            with m.If(i.valid & i.ready):
+                m.d.sync += beat.eq(Mux(is_last, 0, beat + 1))
+            return is_last
+        # A pass of all groups gives its results for a set, then for the next.
+        before, left = Signal(CHANNEL_TILES_WIDTH), Signal(CHANNEL_TILES_WIDTH)  # tiles of earlier passes; the others
+        which, ends_set, ends_pass, ends = Signal.like(self.set), Signal(), Signal(), Signal()
+        m.d.comb += [
+            left.eq(route.p.tiles - before),
+            ends.eq(left <= groups),
+            ends_set.eq(beat + 1 == Mux(ends, left, groups) << tile_bits),
+            ends_pass.eq(ends_set & (which == route.p.more_sets)),
+            is_last.eq(ends_pass & ends),
+            self.set.eq(which),
+            self.dealt.eq(route.p.more_sets != 0),
+        ]
+        with m.If(i.valid & i.ready):
+            m.d.sync += beat.eq(Mux(ends_set, 0, beat + 1))
+            with m.If(ends_set):
+                m.d.sync += which.eq(Mux(ends_pass, 0, which + 1))
+            with m.If(ends_pass):
+                m.d.sync += before.eq(Mux(is_last, 0, before + groups))
+        return is_last

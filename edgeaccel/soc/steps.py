@@ -1,6 +1,6 @@
 """What the way from the array to the epilogue is told of each vector, and where its beats come from."""
 
-from amaranth.hdl import Module, Mux, Signal
+from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
@@ -47,15 +47,20 @@ class VectorSource(wiring.Component):
 
     Members
     -------
-    i_jobs : stream of {zeros, vectors, channels}
+    i_jobs : stream of {zeros, vectors, channels, set, dealt}
     i, o : streams of `result_beat`
+    set, dealt : out
+        Of what the array gives, which results are wanted on `i`: those of a set, as `ResultDeal` has them.
     """
 
     def __init__(self, machine):
         self.machine = machine
-        job = data.StructLayout({"zeros": 1, "vectors": 16, "channels": 16})
+        sets = machine.config.sets
+        which = {"set": range(sets), "dealt": range(min(2, sets))}
+        job = data.StructLayout({"zeros": 1, "vectors": 16, "channels": 16} | which)
         beats = stream.Signature(result_beat(machine.config))
-        super().__init__({"i_jobs": In(stream.Signature(job)), "i": In(beats), "o": Out(beats)})
+        selects = {name: Out(shape) for name, shape in which.items()} if sets > 1 else {}
+        super().__init__({"i_jobs": In(stream.Signature(job)), "i": In(beats), "o": Out(beats)} | selects)
 
     def elaborate(self, platform):
         m = Module()
@@ -64,6 +69,8 @@ class VectorSource(wiring.Component):
         m.submodules.jobs = jobs = Queue(self.i_jobs.p.shape(), JOBS)
         wiring.connect(m, wiring.flipped(self.i_jobs), jobs.i)
         job = jobs.o
+        if config.sets > 1:
+            m.d.comb += [self.set.eq(job.p.set), self.dealt.eq(job.p.dealt)]
         beat, vector = Signal(16), Signal(16)
         last_beat = Signal(16)
         ends_vector, ends, goes = Signal(), Signal(), Signal()
@@ -86,7 +93,7 @@ class VectorSource(wiring.Component):
 
 
 class StepControl(wiring.Component):
-    """Gives each vector its steps, with the 1/rms that its rows are multiplied by.
+    """Gives each vector its steps, with the 1/rms that its set's rows are multiplied by.
 
     Parameters
     ----------
@@ -116,12 +123,14 @@ class StepControl(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
+        sets = self.machine.config.sets
         m.submodules.jobs = jobs = Queue(vector_job(self.machine), JOBS)
-        m.submodules.statistics = statistics = Queue(self._statistics, STATISTICS)
+        m.submodules.statistics = statistics = Queue(self._statistics, max(STATISTICS, sets))
         wiring.connect(m, wiring.flipped(self.i), jobs.i)
         wiring.connect(m, wiring.flipped(self.i_statistics), statistics.i)
         job, steps = jobs.o.p, self.o.p
-        factors = Signal(self._factors, reset_less=True)
+        factors = Signal(data.ArrayLayout(self._factors, sets), reset_less=True)
+        skipped = Signal(range(sets))
         vector, has_taken, goes = Signal(16), Signal(), Signal()
         is_there = ~job.take | has_taken
         m.d.comb += [
@@ -129,13 +138,20 @@ class StepControl(wiring.Component):
             self.o.valid.eq(jobs.o.valid & is_there),
             goes.eq(self.o.valid & self.o.ready),
             jobs.o.ready.eq(goes & (vector + 1 == job.vectors)),
-            steps.factor.eq(factors),
         ]
+        for which in range(sets):
+            with m.If(job.set == which):
+                m.d.comb += steps.factor.eq(factors[which])
         asked = [name for name in self._steps.members if name != "factor"]
         m.d.comb += [steps[name].eq(job[name]) for name in asked]
         with m.If(statistics.o.valid & statistics.o.ready):
-            m.d.sync += has_taken.eq(1)
-            m.d.sync += [factors[row].eq(each.scale) for row, each in enumerate(statistics.o.p)]
+            with m.If(skipped == job.skip):
+                m.d.sync += [has_taken.eq(1), skipped.eq(0)]
+                for which in range(sets):
+                    with m.If(job.set == which):
+                        m.d.sync += factors[which].eq(Cat(each.scale for each in statistics.o.p))
+            with m.Else():
+                m.d.sync += skipped.eq(skipped + 1)
         with m.If(goes):
             m.d.sync += vector.eq(Mux(jobs.o.ready, 0, vector + 1))
             with m.If(jobs.o.ready):

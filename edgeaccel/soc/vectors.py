@@ -173,7 +173,7 @@ class VectorMemory(wiring.Component):
 
 
 class RotaryTable(wiring.Component):
-    """Cosines and sines of each row's position, given anew for each vector that is rotated. A beat a cycle.
+    """Cosines and sines of each row's position in each set, given anew for each vector that is rotated. A beat a cycle.
 
     Parameters
     ----------
@@ -183,15 +183,15 @@ class RotaryTable(wiring.Component):
     -------
     i_loads : stream of `table_load`
         Always ready.
-    i_jobs : stream of {vectors, beats}
-        How many vectors, and of how many beats each has a table.
+    i_jobs : stream of {vectors, beats, set}
+        How many vectors, and of how many beats each has a table; which set's.
     o : stream of {cos, sin: FP32 codes x lanes} x rows
     """
 
     def __init__(self, machine):
         self.machine, config = machine, machine.config
         beat = data.StructLayout({"cos": codes(config), "sin": codes(config)})
-        job = data.StructLayout({"vectors": 16, "beats": 16})
+        job = data.StructLayout({"vectors": 16, "beats": 16, "set": range(config.sets)})
         super().__init__(
             {
                 "i_loads": In(stream.Signature(table_load(machine))),
@@ -205,6 +205,10 @@ class RotaryTable(wiring.Component):
         machine, config = self.machine, self.machine.config
         depth, loads = machine.table_beats, self.i_loads
         m.d.comb += loads.ready.eq(1)
+
+        def place(which, beat):
+            return beat + which * depth if config.sets > 1 else beat
+
         m.submodules.jobs = jobs = Queue(self.i_jobs.p.shape(), JOBS)
         m.submodules.walk = walk = _Beats(depth)
         m.submodules.beats = beats = Queue(self.o.p.shape(), BEATS)
@@ -223,15 +227,16 @@ class RotaryTable(wiring.Component):
         m.d.sync += [is_read.eq(reads), free.eq(free - reads + (beats.o.valid & beats.o.ready))]
         for row in range(config.rows):
             for name, is_sine in (("cos", 0), ("sin", 1)):
-                memory = Memory(shape=codes(config), depth=depth, init=[], attrs=memory_attributes(depth))
+                n_words = config.sets * depth
+                memory = Memory(shape=codes(config), depth=n_words, init=[], attrs=memory_attributes(n_words))
                 m.submodules[f"{name}{row}"] = memory
                 write_port, read_port = memory.write_port(), memory.read_port()
                 m.d.comb += [
                     write_port.en.eq(loads.valid & loads.p.rows[row] & (loads.p.is_sine == is_sine)),
-                    write_port.addr.eq(loads.p.beat),
+                    write_port.addr.eq(place(loads.p.set, loads.p.beat)),
                     write_port.data.eq(loads.p.elements),
                     read_port.en.eq(reads),
-                    read_port.addr.eq(walk.o.p.address),
+                    read_port.addr.eq(place(jobs.o.p.set, walk.o.p.address)),
                     beats.i.p[row][name].eq(read_port.data),
                 ]
         return m

@@ -1,5 +1,6 @@
 """The array with all that feeds it, shared between weights and attention."""
 
+from collections import deque
 from dataclasses import replace
 
 from edgeaccel.golden.array import Array
@@ -7,7 +8,7 @@ from edgeaccel.golden.attention_cycles.chain import CommandChain
 from edgeaccel.golden.attention_cycles.feed import LiveFeed
 from edgeaccel.golden.attention_cycles.passes import Request
 from edgeaccel.golden.cycles.fetcher import TileStreamer
-from edgeaccel.golden.cycles.stores import Queue
+from edgeaccel.golden.cycles.stores import Buffer, Queue
 from edgeaccel.golden.feed import Operator
 from edgeaccel.golden.memory import Streamer
 
@@ -23,7 +24,7 @@ class OperatorShare:
     -------
     turns : Queue
         Of an `Operator` of weights, or of whether the first operator of an attend waits for an event of loads.
-    routes : Queue of (whether it is attention's, tiles)
+    routes : Queue of (whether it is attention's, tiles, more sets)
     """
 
     def __init__(self, config, attention):
@@ -68,7 +69,7 @@ class OperatorShare:
 
     def _give(self, operator, is_attention, is_values):
         self._feed.put(operator)
-        self.routes.put((is_attention, operator.channel_tiles))
+        self.routes.put((is_attention, operator.channel_tiles, operator.more_sets))
         self._tags.put(is_values)
 
 
@@ -121,11 +122,11 @@ class RequestShare:
 
 
 class Engine:
-    """Feed, array, ports, and `ResultShare`.
+    """Feed, array, ports, `ResultShare` and `ResultDeal`.
 
     Parameters
     ----------
-    config : Config
+    machine : Machine
     memories : list of Memory
         Of the ports.
     periods : (int, int)
@@ -141,23 +142,25 @@ class Engine:
         Cycles in which each group took a word.
     """
 
-    def __init__(self, config, memories, periods, attention, path):
+    def __init__(self, machine, memories, periods, attention, path):
+        config = machine.config
         self._attention, self._path = attention, path
         streamer = Streamer(data_width=config.port_data_width, word_width=config.word_bits, formats=config.formats)
         self._streamers = [TileStreamer(streamer, memory, periods) for memory in memories]
         self._array = Array(config)
         self.operators = OperatorShare(config, attention)
         self.requests = RequestShare(config, attention, self._streamers)
-        self._beat = 0
-        self._beats_of_tile = config.tile_channels // config.vector_lanes
+        self._order = deque()  # sets of the operator's next beats
+        self._pass_tiles, self._beats_of_tile = config.groups, config.tile_channels // config.vector_lanes
+        self._deal = [Buffer(_room(machine, which)) for which in range(config.sets if config.sets > 1 else 0)]
         self.words = [[] for _ in memories]
 
     def begin(self, cycle):
         self._array.begin(cycle)
         self.operators.begin(cycle)
         self.requests.begin(cycle)
-        for streamer in self._streamers:
-            streamer.begin(cycle)
+        for part in (*self._streamers, *self._deal):
+            part.begin(cycle)
 
     def step(self, cycle):
         array, path, streamers = self._array, self._path, self._streamers
@@ -166,27 +169,55 @@ class Engine:
         sink_ready = False
         if path.wants_zeros:
             path.enter()
+        if path.dealt_set is not None and self._deal[path.dealt_set].head is not None:
+            self._deal[path.dealt_set].get()
+            path.enter()
         if is_offered:
-            is_attention, tiles = route
+            is_attention, tiles, more_sets = route
+            if not self._order:
+                self._order.extend(self._order_of(tiles, more_sets))
             if is_attention:
                 sink_ready = self._attention.results_ready
                 if sink_ready:
                     self._attention.put_result()
+            elif more_sets:
+                deal = self._deal[self._order[0]]
+                sink_ready = deal.has_room
+                if sink_ready:
+                    deal.put(cycle, True)
             else:
-                sink_ready = path.wants_results
+                sink_ready = path.wants_results and path.dealt_set is None
                 if sink_ready:
                     path.enter()
             if sink_ready:
-                self._beat += 1
-                if self._beat == tiles * self._beats_of_tile:
-                    self._beat = 0
+                self._order.popleft()
+                if not self._order:
                     self.operators.routes.get()
         taken, _ = array.step(cycle, [streamer.head is not None for streamer in streamers], sink_ready)
-        for n, is_taken in enumerate(taken):
-            if is_taken:
-                streamers[n].get()
+        for n, how in enumerate(taken):
+            if how:
+                streamers[n].get(how)
                 self.words[n].append(cycle)
         self.operators.step(cycle, array.groups[0].hop)
         self.requests.step(cycle)
         for streamer in streamers:
             streamer.step(cycle)
+
+    def _order_of(self, tiles, more_sets):
+        """The set of each of an operator's beats of results."""
+        if not more_sets:
+            return [0] * (tiles * self._beats_of_tile)
+        passes = [min(self._pass_tiles, tiles - first) for first in range(0, tiles, self._pass_tiles)]
+        return [
+            which for of_pass in passes for which in range(more_sets + 1) for _ in range(of_pass * self._beats_of_tile)
+        ]
+
+
+def _room(machine, which):
+    """As `edgeaccel.soc.deal.room`."""
+    config = machine.config
+    of_pass = config.groups * config.tile_channels // config.vector_lanes
+    of_instruction = machine.max_channels // config.vector_lanes
+    if which == 0:
+        return of_pass
+    return of_instruction if which == config.sets - 1 else max(of_pass, of_instruction)

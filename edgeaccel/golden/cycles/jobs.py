@@ -52,13 +52,23 @@ class Jobs:
         turns = self._of.engine.operators.turns
         if turns.has_room:
             names = ("format", "inputs", "channel_tiles", "address")
-            turns.put(Operator(**{name: f[name] for name in names}, wait=bool(f["wait"])))
+            more_sets = 0 if f["last"] else sequencer.last_set
+            turns.put(Operator(**{name: f[name] for name in names}, wait=bool(f["wait"]), more_sets=more_sets))
         return turns.has_room
 
     def vector(self, f, sequencer):
         of = self._of
         if self._steps is None:
-            self._steps = vector_steps(self._machine, f, sequencer.rows)
+            last_set, which = sequencer.last_set, sequencer.which
+            self._steps = vector_steps(
+                self._machine,
+                f | {"event": f["event"] and which == last_set},
+                rows=sequencer.set_rows,
+                which=which,
+                more=which != last_set,
+                dealt=last_set > 0 and not f["to_logits"],
+                skip=last_set if f["to_logits"] else 0,
+            )
         steps = self._steps
         ends = [(queue.has_room, queue.put, steps) for queue in (of.path.sources, of.path.steps, of.split.jobs)]
         if steps.factors or steps.residual:
@@ -97,20 +107,22 @@ class Jobs:
         of, most = self._of, self._machine.config.rows
         ratio, spread = f["ratio"], f["spread"]
         job = SimpleNamespace(
-            **{name: f[name] for name in ("first_head", "n_heads", "address", "stride", "window", "factor", "wait")},
+            **{name: f[name] for name in ("first_head", "n_heads", "address", "stride", "window", "factor")},
+            wait=f["wait"] and sequencer.which == 0,
             cache=_view(sequencer),
             batches=-(-ratio // most) if spread else ratio,
-            rows=min(ratio, most) if spread else sequencer.rows,
-            count=sequencer.position + 1,
+            rows=min(ratio, most) if spread else sequencer.set_rows,
+            count=sequencer.position + sequencer.which * most + 1,
             causal=not spread,
         )
+        event = f["event"] and sequencer.which == sequencer.last_set
         attends, outputs = of.attention.attends, of.output.jobs
         operators, requests = of.engine.operators.turns, of.engine.requests.turns
         return self._fork.offer(
             (attends.accepts(job), attends.put, job),
-            (operators.has_room, operators.put, (f["load"],)),
+            (operators.has_room, operators.put, (f["load"] and sequencer.which == 0,)),
             (requests.has_room, requests.put, "attend"),
-            (outputs.has_room, outputs.put, (f["n_heads"], ratio, spread, f["event"])),
+            (outputs.has_room, outputs.put, (f["n_heads"], ratio, spread, event)),
         )
 
     def take_token(self):

@@ -86,7 +86,7 @@ class CycleMachine:
         scales = TileStreamer(scale_streamer(config), memories["m_axi_scales"], periods)
         self.attention = Attention(config, table=self.pages, scales=scales)
         self.writer = CacheWriter(
-            config,
+            config.of_batch,
             port_bytes=machine.port_bytes,
             table=self.pages,
             memory=memories["m_axi_cache"],
@@ -96,12 +96,12 @@ class CycleMachine:
         self.operands, self.table = OperandReads(waits=True), OperandReads(waits=False)
         self.path = VectorPath(machine, self.operands, self.table, self.parameters)
         self.split = ResultSplit(self.path, self.operands)
-        self.cache_rows = CacheRows(config, self.split.cache, self.writer)
+        self.cache_rows = CacheRows(machine, self.split.cache, self.writer)
         self.output = AttentionOutput(config, self.attention)
         self.loader = GainLoader(self.split.loads, self.parameters)
         self.logits = Logits(machine, self.split.logits, memories["m_axi_data"])
         ports = [memories[f"m_axi_{n}"] for n in range(config.groups)]
-        self.engine = Engine(config, ports, periods, self.attention, self.path)
+        self.engine = Engine(machine, ports, periods, self.attention, self.path)
         self.jobs = Jobs(machine, self)
         self.reader = reader
         self.sequencer = Sequencer(machine, program, command, reader, tokens, self.jobs, (position, prompt, limit))

@@ -12,14 +12,21 @@ __all__ = ["VectorPath", "vector_steps"]
 JOBS, STATISTICS = 4, 2
 
 
-def vector_steps(machine, fields, rows):
-    """A `vector` instruction's fields, `rows`, and of each vector `beats`, and `tile_beats` with padding."""
+def vector_steps(machine, fields, rows, *, which=0, more=False, dealt=False, skip=0):
+    """A `vector` instruction's fields, and of each vector `beats`, and `tile_beats` with padding.
+
+    The others are those of `edgeaccel.soc.command.vector_job`; `which` is its `set`.
+    """
     config = machine.config
     lanes, tile = config.vector_lanes, config.tile_channels
     channels = fields["channels"]
     return SimpleNamespace(
         **fields,
         rows=rows,
+        which=which,
+        more=more,
+        dealt=dealt,
+        skip=skip,
         beats=-(-channels // lanes),
         tile_beats=-(-channels // tile) * (tile // lanes),
         table_beats=-(-fields["rotated"] // lanes),
@@ -42,6 +49,8 @@ class VectorPath:
         The same instruction goes into both.
     wants_zeros, wants_results : bool
         What can enter in this cycle; then `enter` is to be called.
+    dealt_set : int or None
+        The set whose results are wanted, if they are dealt.
     head, get
         Beats (steps, whether it ends its vector, number of the beat).
     """
@@ -59,7 +68,8 @@ class VectorPath:
         self._rotator = Pipe(rotary.LATENCY)
         self._finisher = Pipe(function.latency(machine.functions) + 1 + MULTIPLIER + 1 + ADDER)
         self._statistics = Pipe(norm.statistics_latency(config.vector_lanes, machine.max_channels))
-        self._scales = Queue(STATISTICS)
+        self._scales = Queue(max(STATISTICS, config.sets))
+        self._skipped = 0
         self._stores = (
             self.sources,
             self.steps,
@@ -85,6 +95,7 @@ class VectorPath:
         can_enter = can_enter and steps is not None and (not steps.take or self._now_taken)
         self.wants_zeros = can_enter and bool(job.zeros)
         self.wants_results = can_enter and not job.zeros
+        self.dealt_set = job.which if self.wants_results and job.dealt else None
 
     def enter(self):
         """A beat of results or zeros, as it is wanted."""
@@ -114,7 +125,8 @@ class VectorPath:
         steps = self.steps.head
         if self._scales.head is not None and steps is not None and steps.take and not self._now_taken:
             self._scales.get()
-            self._has_taken = True
+            self._has_taken = self._skipped == steps.skip
+            self._skipped = 0 if self._has_taken else self._skipped + 1
         self._finish(cycle)
         self._turn(cycle)
         if self._scaler.head is not None and all(q.has_room for q in (self._turning, self._lowers, self._uppers)):

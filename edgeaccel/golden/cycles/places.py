@@ -21,8 +21,7 @@ class ResultSplit:
     -------
     jobs : Queue of what `vector_steps` gives
     loads : Queue of (whether a gain is wanted, whether it is an event)
-    cache : Queue of bool
-        Whether beats end their vector.
+    cache : Queue of (whether the beat ends its vector, its set, whether another set follows)
     logits : Queue of (steps, whether the beat ends its vector, its number, whether it is of the last vector)
     writes : bool
         A word of the vector memory was written by this cycle's `step`.
@@ -54,7 +53,7 @@ class ResultSplit:
         if job.to_buffer:
             self.loads.put((job.gain, bool(job.event and ends)))
         if job.to_cache:
-            self.cache.put(last)
+            self.cache.put((last, job.which, job.more))
         if job.to_logits:
             self.logits.put((job, last, place, self._vector))
         if job.to_vector:

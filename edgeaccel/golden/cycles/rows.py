@@ -62,24 +62,29 @@ class RowSerialiser:
 
 
 class _Heads:
-    """An append's rows, once for each of its heads."""
+    """An append's rows, for each of its heads those of one set after the other."""
 
-    def __init__(self):
+    def __init__(self, most):
+        self._most = most
         self.queue = Queue(APPENDS)  # of (rows, heads)
         self._held = None
 
     def begin(self, cycle):
         self.queue.begin(cycle)
         self._is_free = self._held is None
-        self.head = None if self._is_free else self._held[0]
+        self.head = None if self._is_free else min(self._held[2], self._most)
 
     def get(self):
-        rows, heads = self._held
-        self._held = (rows, heads - 1) if heads > 1 else None
+        rows, heads, left = self._held
+        if left > self._most:
+            self._held = rows, heads, left - self._most
+        else:
+            self._held = (rows, heads - 1, rows) if heads > 1 else None
 
     def step(self, cycle):
         if self._is_free and self.queue.head is not None:
-            self._held = self.queue.get()
+            rows, heads = self.queue.get()
+            self._held = rows, heads, rows
 
 
 class CacheRows:
@@ -87,7 +92,7 @@ class CacheRows:
 
     Parameters
     ----------
-    config : Config
+    machine : Machine
     beats : Queue
         As `ResultSplit.cache`.
     writer : CacheWriter
@@ -97,24 +102,37 @@ class CacheRows:
     appends : Queue of (rows, heads)
     """
 
-    def __init__(self, config, beats, writer):
+    def __init__(self, machine, beats, writer):
+        config = machine.config
         self._beats, self._writer = beats, writer
         self._waiting = Buffer(config.groups * config.tile_channels // config.vector_lanes)
-        self._heads = _Heads()
+        self._held = [Buffer(machine.max_channels // config.vector_lanes) for _ in range(config.sets - 1)]
+        self._turn = 0  # the set whose vector goes
+        self._heads = _Heads(config.rows)
         self._rows = RowSerialiser(self._heads)
         self.appends = self._heads.queue
 
     def begin(self, cycle):
-        for part in (self._waiting, self._heads, self._rows):
+        for part in (self._waiting, *self._held, self._heads, self._rows):
             part.begin(cycle)
 
     def step(self, cycle):
         if self._rows.head is not None and self._writer.vectors.has_room:
             self._writer.vectors.put(self._rows.get()[0])
         if self._waiting.head is not None and self._rows.has_room:
-            self._rows.put(self._waiting.get()[0])
-        if self._beats.head is not None and self._waiting.has_room:
-            self._waiting.put(cycle, (self._beats.get(),))
+            _, last_set = self._waiting.head
+            source = self._waiting if self._turn == last_set else self._held[self._turn]
+            if source.head is not None:
+                ends, _ = source.get()
+                self._rows.put(ends)
+                if ends:
+                    self._turn = 0 if self._turn == last_set else self._turn + 1
+        if self._beats.head is not None:
+            ends, which, more = self._beats.head
+            into = self._held[which] if more else self._waiting
+            if into.has_room:
+                self._beats.get()
+                into.put(cycle, (ends, which))
         self._rows.step(cycle)
         self._heads.step(cycle)
 

@@ -45,10 +45,21 @@ class Sequencer:
         self.done = False
         self._state, self._name = self._check, None
         self._waited = self._row = 0
+        self.which = 0  # the set of rows whose turn it is
         self._loading = None
 
     def step(self, cycle):
         self._state(cycle)
+
+    @property
+    def last_set(self):
+        """Of the batch."""
+        return (self.rows - 1) // self.machine.config.rows
+
+    @property
+    def set_rows(self):
+        """Of the set whose turn it is."""
+        return min(self.machine.config.rows, self.rows - self.which * self.machine.config.rows)
 
     def where(self):
         """The instruction at hand, for people."""
@@ -83,7 +94,7 @@ class Sequencer:
         self._go(self._choose_rows)
 
     def _choose_rows(self, cycle):
-        most = self.machine.config.rows
+        most = self.machine.config.batch_rows
         group = max(2, 1 << (most - 1).bit_length())
         rows = min(group - self.position % group, most)
         self.last = self._left <= rows
@@ -98,6 +109,7 @@ class Sequencer:
     def _latch(self, cycle):
         self.pc = self.next_pc
         self.next_pc += 1
+        self.which = 0
         self._go(self._decode)
 
     def _decode(self, cycle):
@@ -120,6 +132,8 @@ class Sequencer:
         elif name in ("read", "fetch", "append", "attend"):
             self._go(self._product)
         elif name in ("multiply", "vector"):
+            if name == "vector" and f["to_logits"]:
+                self.which = self.last_set
             self._go(self._issue)
         else:
             self.issues.append((cycle, self.pc, self.layer))
@@ -146,9 +160,13 @@ class Sequencer:
         if not taken:
             return
         self.issues.append((cycle, self.pc, self.layer))
-        if is_read and f["index"] in ("token", "position") and self._row + 1 != self.rows:
+        by_row = is_read and f["index"] in ("token", "position")
+        if by_row and self._row + 1 != self.rows:
             self._row += 1
             self._go(self._look)
+        elif not by_row and self._name in ("read", "vector", "attend") and self.which != self.last_set:
+            self.which += 1
+            self._go(self._decode)
         else:
             self._go(self._latch)
 

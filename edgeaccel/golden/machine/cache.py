@@ -117,9 +117,10 @@ def append(state):
     """Do the appends that have got their vectors."""
     while state.pending:
         view, is_values, event, position, rows = state.pending[0]
-        if len(state.heads) < view.heads:
+        sets = state.heads[: -(-rows // state.config.rows)]
+        if min(map(len, sets)) < view.heads:
             return
-        vectors = [state.heads.popleft() for _ in range(view.heads)]
+        vectors = [np.concatenate([heads.popleft() for heads in sets]) for _ in range(view.heads)]
         state.pending.popleft()
         for vector in vectors:
             if vector.shape != (rows, view.inputs):
@@ -127,6 +128,7 @@ def append(state):
                     "shape",
                     f"{vector.shape[0]} vectors of {vector.shape[1]} are given to an append of {rows} of {view.inputs}",
                 )
+        config = state.config.of_batch
         page, chunk, place = view.place(position)
         view.place(position + rows - 1)
         command = golden_append.Append(
@@ -146,9 +148,9 @@ def append(state):
             v_stride=view.v_stride,
             share_bits=view.share_bits,
         )
-        if refusal := golden_append.refusal(state.config, command):
+        if refusal := golden_append.refusal(config, command):
             raise Fault("shape", f"the append is refused: {refusal}")
-        for item in golden_append.append(state.config, state.machine.port_bytes, command, vectors):
+        for item in golden_append.append(config, state.machine.port_bytes, command, vectors):
             before = state.memory.read(item.address, len(item.data))
             state.memory.write(item.address, np.frombuffer(merged(item, before.tobytes()), np.uint8))
         state.appends += event
@@ -162,45 +164,51 @@ def begin_append(state, f):
 
 def attend(state, f):
     """What `attend` does, for all rows of the build."""
-    config, view = state.config, View(state)
-    n_heads, ratio, spread = f["n_heads"], f["ratio"], f["spread"]
     if f["wait"]:
         state.wait_append()
     if f["load"]:
         state.wait_load()
+    for which in range(state.sets):
+        _attend_set(state, f, which)
+    state.loads += f["event"]
+
+
+def _attend_set(state, f, which):
+    config, view = state.config, View(state)
+    n_heads, ratio, spread = f["n_heads"], f["ratio"], f["spread"]
+    buffer_base = which * config.set_words
     batches = -(-ratio // config.rows) if spread else ratio
     if not n_heads or not ratio or f["first_head"] + n_heads > view.heads:
         raise Fault("shape", f"heads {f['first_head']} on, {n_heads} of them, each for {ratio}, of {view.heads}")
     if n_heads * batches > state.machine.slots:
         raise Fault("shape", f"{n_heads * batches} queries at once are more than the {state.machine.slots} slots")
-    queries = _queries(state, f, view.inputs, batches)  # [heads, queries, inputs]
-    count = state.position + 1
+    queries = _queries(state, f, buffer_base, view.inputs, batches)  # [heads, queries, inputs]
+    count = state.position + which * config.rows + 1
     if spread:
         counts, most = np.full(ratio, count), count
     else:
-        counts, most = count + np.tile(np.arange(config.rows), ratio), count + state.rows - 1
+        counts, most = count + np.tile(np.arange(config.rows), ratio), count + state.rows_of(which) - 1
     before = state.tile_words
     results = _attend(state, view, f, queries, counts, most)
     state.tile_words += (batches - 1) * (state.tile_words - before)  # they are read for each batch of queries
     n_words = -(-view.inputs // config.vector_lanes)
     for n in range(n_heads * ratio):
-        place = f["out_address"] + n * f["out_stride"]
+        place = buffer_base + f["out_address"] + n * f["out_stride"]
         words = state.words("activation buffer", state.buffer, place, n_words)
         head, query = divmod(n, ratio)
         own, into = (results[head, [query]], [0]) if spread else _rows_of(results[head], query, config.rows)
         words[into] = np.pad(own, ((0, 0), (0, words.shape[1] - view.inputs)))
-    state.loads += f["event"]
 
 
 def _rows_of(results, query, rows):
     return results[query * rows : (query + 1) * rows], slice(None)
 
 
-def _queries(state, f, inputs, batches):
+def _queries(state, f, buffer_base, inputs, batches):
     """Codes [heads, queries of one, inputs]: of query heads, or of the rows of query heads."""
     rows = state.config.rows
     n_words = -(-inputs // state.config.vector_lanes)
-    places = [f["address"] + n * f["stride"] for n in range(f["n_heads"] * batches)]
+    places = [buffer_base + f["address"] + n * f["stride"] for n in range(f["n_heads"] * batches)]
     words = [state.words("activation buffer", state.buffer, place, n_words) for place in places]
     queries = np.stack(words).reshape(f["n_heads"], batches * rows, -1)[..., :inputs]
     return queries[:, : f["ratio"]] if f["spread"] else queries

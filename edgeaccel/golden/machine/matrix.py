@@ -49,7 +49,7 @@ class Array:
                 asked.append((address, words, f["format"]))
 
     def multiply(self, f):
-        """Results of a matrix for all rows of the build, put to the state's queue."""
+        """Results of a matrix for all rows of the build, put to the state's queue of each set."""
         state, config = self.state, self.state.config
         self._check_format(f["format"])
         inputs, n_tiles = f["inputs"], f["channel_tiles"]
@@ -57,13 +57,15 @@ class Array:
             raise Fault("shape", f"a matrix of {n_tiles} tiles of {inputs} inputs has nothing to multiply")
         if f["wait"]:
             state.wait_load()
-        first = f["address"] * config.vector_lanes
-        if first + inputs > config.buffer_inputs:
-            raise Fault("buffer", f"{inputs} inputs from word {f['address']} on are outside of the activation buffer")
         matrix, scales = self._matrix(inputs, n_tiles, f["format"])
-        x = state.buffer[:, first : first + inputs]
-        results = batch.product(config, x, matrix, scales, e8m0=f["format"] == "mxfp4")
-        state.results.put(results.T)
+        for which in range(state.sets - 1 if f["last"] else 0, state.sets):
+            word = f["address"] + which * config.set_words
+            first = word * config.vector_lanes
+            if first + inputs > config.buffer_inputs:
+                raise Fault("buffer", f"{inputs} inputs from word {word} on are outside of the activation buffer")
+            x = state.buffer[:, first : first + inputs]
+            results = batch.product(config, x, matrix, scales, e8m0=f["format"] == "mxfp4")
+            state.results[which].put(results.T)
 
     def _matrix(self, inputs, n_tiles, format):
         """(float64 [inputs, channels], codes of scales [blocks, channels]) of the next tiles.

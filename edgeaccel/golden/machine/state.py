@@ -46,19 +46,21 @@ class State:
     Members
     -------
     buffer, vector_memory : FP32 codes [rows, elements]
-    tables : FP32 codes [rows, beats, cosines or sines, lanes]
-    factors : FP32 codes [rows] or None
+    tables : FP32 codes [sets, rows, beats, cosines or sines, lanes]
+    factors : list of FP32 codes [rows] or None
+        Of each set.
     page_table : int [pages], -1 where there is none
     cache : dict or None
         Fields of the last `cache`.
     tokens : int [positions]
     position, rows, prompt, limit, layer, layers : int
-    results : Beats of [tile channels, rows]
+    results : list of Beats of [tile channels, rows]
+        Of each set.
     statistics : queue of FP32 codes [rows]
     loads, appends : int
         Events that nothing has waited for.
-    heads : queue of FP32 codes [rows, channels]
-        What is given to appends.
+    heads : list of queues of FP32 codes [rows, channels]
+        What is given to appends, of each set.
     pending : queue of (fields, view, layer, position, rows)
         Appends that wait for them.
     token : int or None
@@ -72,7 +74,7 @@ class State:
         self.machine, self.config, self.memory = machine, config, memory
         self.buffer = np.zeros((config.rows, config.buffer_inputs), np.uint32)
         self.vector_memory = np.zeros((config.rows, machine.vector_inputs), np.uint32)
-        self.tables = np.zeros((config.rows, machine.table_beats, 2, config.vector_lanes), np.uint32)
+        self.tables = np.zeros((config.sets, config.rows, machine.table_beats, 2, config.vector_lanes), np.uint32)
         self.page_table = np.full(machine.pages, -1)
         self.tokens = np.zeros(machine.positions, np.int64)
         self.cache, self.tile_words = None, 0
@@ -83,9 +85,10 @@ class State:
         self.position, self.prompt, self.limit = position, prompt, limit
         self.rows = rows_at(self.config, position, prompt)
         self.layer = self.layers = 0
-        self.factors, self.token, self.best = None, None, None
-        self.bias, self.gain, self.results = Beats("bias"), Beats("gain"), Beats("results")
-        self.statistics, self.heads, self.pending = deque(), deque(), deque()
+        sets = range(self.config.sets)
+        self.factors, self.token, self.best = [None for _ in sets], None, None
+        self.bias, self.gain, self.results = Beats("bias"), Beats("gain"), [Beats("results") for _ in sets]
+        self.statistics, self.heads, self.pending = deque(), [deque() for _ in sets], deque()
         self.loads = self.appends = 0
 
     @property
@@ -93,14 +96,23 @@ class State:
         """Whether the batch ends with the last given token."""
         return self.position + self.rows >= self.prompt
 
+    @property
+    def sets(self):
+        """Of the batch."""
+        return -(-self.rows // self.config.rows)
+
+    def rows_of(self, which):
+        """Tokens of a set."""
+        return min(self.config.rows, self.rows - which * self.config.rows)
+
     def left(self):
         """What was begun and never used, as text, or "" if there is none."""
         left = {
             "elements of bias": self.bias.length,
             "elements of gain": self.gain.length,
-            "results of the array": self.results.length,
+            "results of the array": sum(results.length for results in self.results),
             "statistics": len(self.statistics),
-            "vectors for appends": len(self.heads),
+            "vectors for appends": sum(map(len, self.heads)),
             "appends without vectors": len(self.pending),
             "events of loads": self.loads,
             "events of appends": self.appends,
@@ -130,5 +142,5 @@ class State:
 
 def rows_at(config, position, prompt):
     """Tokens of the batch that begins at a position: those that were given, within an aligned group of positions."""
-    group = max(2, 1 << (config.rows - 1).bit_length())
-    return min(config.rows, prompt - position, group - position % group)
+    group = max(2, 1 << (config.batch_rows - 1).bit_length())
+    return min(config.batch_rows, prompt - position, group - position % group)
