@@ -349,7 +349,8 @@ def random_turns(rng, machine, n):
         )
         jobs.append({"attend": attend, "load": load, "multiply": multiply})
         if not attend:
-            own = {name: multiply[name] for name in ("address", "inputs", "channel_tiles", "format", "wait")}
+            names = ("address", "inputs", "channel_tiles", "format", "wait", "more_sets")
+            own = {name: multiply[name] for name in names}
             operators.append(own | {"first_group": 0, "n_groups": config.groups, "whole": 0})
             routes.append({"attend": 0, "tiles": multiply["channel_tiles"]})
             reads.append(0)
