@@ -8,7 +8,7 @@ ResultShare -> ResultDeal -> VectorSource -> ResultPath -> ResultSplit -+-> Vect
 ParameterReader -> biases and tables of ResultPath, gains of GainLoader, embeddings of VectorMemory
 """
 
-from amaranth.hdl import Cat, Module, Mux, ResetInserter, Signal
+from amaranth.hdl import Cat, Const, Module, Mux, ResetInserter, Signal
 from amaranth.lib import data, enum, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -410,7 +410,7 @@ class _Heads(wiring.Component):
     """
 
     def __init__(self, config):
-        self._most = config.rows
+        self._most, self._sets = config.rows, config.sets
         batch = data.StructLayout({"rows": range(config.batch_rows + 1), "heads": 9})
         super().__init__(
             {
@@ -424,7 +424,7 @@ class _Heads(wiring.Component):
         head, held = Signal(9), Signal.like(self.i.p)
         left = Signal.like(held.rows)  # of this head
         is_held = Signal()
-        is_last_set = left <= self._most
+        is_last_set = left <= self._most if self._sets > 1 else Const(1)
         is_last = is_last_set & (head + 1 == held.heads)
         m.d.comb += [
             self.i.ready.eq(~is_held),
