@@ -23,7 +23,7 @@ from edgeaccel.golden.scatter import apply
 from edgeaccel.golden.timing import Pattern
 from edgeaccel.sim import system
 from edgeaccel.sim.bench import BUILD, ROOT
-from edgeaccel.sim.memory import HBM2, IDEAL, MemoryModel
+from edgeaccel.sim.memory import HBM2, IDEAL
 from edgeaccel.sim.vectors import codes, generator
 from edgeaccel.verilated import lint
 from edgeaccel.verilog import emit
@@ -228,7 +228,7 @@ def command_items(commands):
 
 def simulate(bench, commands, vectors, content, **options):
     model = options.pop("model", IDEAL.with_latency(12))
-    model = MemoryModel(**{**vars(model), "data_width": bench.config.port_data_width})
+    model = replace(model, data_width=bench.config.port_data_width)
     memory = system.Memory(model=model, content=content, errors=options.pop("errors", []))
     options = {"n_results": {"o_done": len(commands)}} | options
     beats = options.pop("beats", None) or vector_beats(bench.config, vectors)

@@ -1,5 +1,7 @@
 """The scatter writer against its golden model, in memories of any timing: content, order, errors, `clear`, cycles."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from amaranth.hdl import Module
@@ -12,7 +14,7 @@ from edgeaccel.golden.scatter import Item, Scatter, apply, merged
 from edgeaccel.golden.timing import Pattern
 from edgeaccel.memory.scatter import InFlight, ScatterError, ScatterWriter
 from edgeaccel.sim import system
-from edgeaccel.sim.memory import HBM2, IDEAL, MemoryModel
+from edgeaccel.sim.memory import HBM2, IDEAL
 from edgeaccel.sim.vectors import generator
 from edgeaccel.verilated import lint
 from edgeaccel.verilog import emit
@@ -95,7 +97,7 @@ def random_patterns(rng, n_cycles=3000):
 
 def simulate(bench, items, lasts, content, **options):
     model = options.pop("model", IDEAL.with_latency(12))
-    model = MemoryModel(**{**vars(model), "data_width": bench.writer.data_width})
+    model = replace(model, data_width=bench.writer.data_width)
     memory = system.Memory(model=model, content=content, errors=options.pop("errors", []))
     options = {"n_results": {"o_done": sum(lasts)}, "until": ("idle", 1)} | options
     return system.run(bench, streams={"i": as_stream(items, lasts)}, memories={"m_axi": memory}, **options)
