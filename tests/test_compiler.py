@@ -86,7 +86,7 @@ class Runner:
     def __call__(self, tokens, position=0):
         """Logits after the last token."""
         self.tokens, self.position, self.layer = tokens, position, 0
-        self.queues = {name: deque() for name in ("gain", "bias", "fetch", "results", "scales", "cache")}
+        self.queues = {name: deque() for name in ("gain", "bias", "fetch", "results", "scales", "append")}
         self.loads = self.appends = self.layers = 0
         self.scale = None
         self.logits, self.logits_at = [], None
@@ -222,7 +222,10 @@ class Runner:
             made.append(y)
         self.loads += f["event"]
         if f["to_cache"]:
-            self.queues["cache"].append(np.stack(made, axis=1))
+            values, event = self.queues["append"].popleft()
+            for row, vectors in enumerate(np.stack(made, axis=1)):
+                (self.values if values else self.keys)[self.layer, self.position + row] = vectors
+            self.appends += event
         assert f["zeros"] or f["to_logits"] == self.for_logits
         if f["to_logits"]:
             assert f["starts"] == (self.logits_at is None)
@@ -244,9 +247,7 @@ class Runner:
         return np.concatenate([x * cosines + partners * sines, y[:, rotated:]], axis=1)
 
     def _append(self, pc, *, values, event):
-        for row, vectors in enumerate(self.queues["cache"].popleft()):
-            (self.values if values else self.keys)[self.layer, self.position + row] = vectors
-        self.appends += event
+        self.queues["append"].append((values, event))
         return pc + 1
 
     def _attend(self, pc, *, first_head, n_heads, ratio, spread, address, stride, window, factor, **f):

@@ -141,8 +141,9 @@ class _Writer:
             self._multiply(kind, buffer["inputs"], wait=kind == "k")
             values = kind == "v"
             own = {} if values else {"take": 1, **rotated}
-            self._head_vectors(kind, shape.n_kv_heads, to_cache=1, **head, **own)
+            # In front of its vectors: without it they go nowhere, and there may be more than can wait for their turn.
             self.emit("append", self._name("cache"), values=values, event=values)
+            self._head_vectors(kind, shape.n_kv_heads, to_cache=1, **head, **own)
         self._multiply("q", buffer["inputs"])
         # The rows of a single token's places are query heads, the rows of several tokens' are those.
         own = {"to_buffer": 1, "address": buffer["q"], "ratio": plan.ratio, "event": 1}

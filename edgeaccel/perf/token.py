@@ -186,7 +186,7 @@ class _Timeline:
         self.results = [[] for _ in range(self.sets)]
         self.vector_ends = []
         self.loads, self.appends, self.statistics = [], [], []
-        self.reads, self.gains, self.heads = [], [0.0], []
+        self.reads, self.gains, self.heads, self.appending = [], [0.0], [], []
         self.factors = self.token = 0.0
         self.lead = None  # when the first `sync` is come to
         self.words = 0
@@ -302,12 +302,21 @@ class _Timeline:
         if f["to_buffer"] and f["event"] and is_last:
             self.loads.append(max(end, gained) + GAIN_CYCLES)
         if f["to_cache"] and is_last:
-            self.heads.append((begin + self.path_cycles, end))
+            self.heads += [(begin + self.path_cycles, end)] * f["vectors"]
+            self._append()
         if f["to_logits"] and f["ends"]:
             self.token = end + LOGITS_CYCLES
 
     def do_append(self, f, layer):
+        self.appending.append(f)
+        self._append()
+
+    def _append(self):
+        """The oldest append, once it has got its vectors."""
         layout, config = self.layout, self.config
+        if not self.appending or len(self.heads) < layout.heads:
+            return
+        f = self.appending.pop(0)
         steps = _steps(config, layout, bool(f["values"]), self.position % config.block, self.rows)
         steps /= self.value_share if f["values"] else 1.0
         # It writes head by head as they come.
