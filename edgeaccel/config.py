@@ -203,7 +203,17 @@ PRESETS = {
         core_mhz=250,
     ),
     # VCU128: XCVU37P, 32 HBM2 pseudo-channels of 256 bits at 450 MHz.
-    "vcu128": Config(groups=32, lanes=128, rows=4, vector_lanes=8, port_data_width=256, port_mhz=450, core_mhz=250),
+    "vcu128": Config(
+        groups=32,
+        lanes=128,
+        rows=4,
+        sets=2,
+        vector_lanes=8,
+        buffer_inputs=65536,
+        port_data_width=256,
+        port_mhz=450,
+        core_mhz=250,
+    ),
     # VU9P boards: four DDR4-2400 channels, whose controllers give 512 bits at 300 MHz. With 16 rows LUTs would run out.
     "vu9p": Config(groups=4, lanes=128, rows=8, vector_lanes=4, port_data_width=512, port_mhz=300, core_mhz=300),
 }

@@ -116,7 +116,7 @@ MACHINES = {
         instructions=128,
         port_bytes=1 << 24,
     ),
-    "vcu128": Machine(config=PRESETS["vcu128"], vector_inputs=32768, max_channels=8192),
+    "vcu128": Machine(config=PRESETS["vcu128"], vector_inputs=65536, max_channels=8192),
     "vu9p": Machine(config=PRESETS["vu9p"], vector_inputs=32768, max_channels=8192, port_bytes=1 << 32),
 }
 

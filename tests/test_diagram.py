@@ -102,7 +102,7 @@ def test_sizes():
         "Array: 32 groups × 128 lanes × 4 rows",
         "8,192 multipliers; int4, int8, int16 in blocks of 128",
         "450 MHz → 250 MHz",
-        "buffer 512 KiB",
+        "buffer 1,024 KiB",
         "32,768 tokens",
         "128 KiB",
         "8 sets of 4 groups",

@@ -63,7 +63,9 @@ class Case:
 CASES = {
     "stories110m.vu9p": Case(preset="vu9p", shape="stories110M", weights="int8", memory="ddr4", rows=1, context=256),
     "llama2-7b.decode": Case(preset="vcu128", shape="LLaMA2-7B", weights="int4", memory="hbm2", rows=1, context=1024),
-    "llama2-7b.prefill": Case(preset="vcu128", shape="LLaMA2-7B", weights="int4", memory="hbm2", rows=4, prompt=64),
+    "llama2-7b.prefill": Case(
+        preset="vcu128", shape="LLaMA2-7B", weights="int4", memory="hbm2", rows=4, sets=2, prompt=64
+    ),
 }
 
 
