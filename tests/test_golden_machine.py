@@ -490,6 +490,7 @@ MULTIPLY = ("multiply", {"inputs": 32, "channel_tiles": 2, "format": "int8"})
 FETCH = ("fetch", {"words": 17, "format": "int8"})
 VIEW = CacheLayout(config=TINY.config, heads=2, head_dim=8, format="int8").view(pages=2, n_pages=2, scales=DATA)
 CACHE = ("cache", VIEW)
+PAGES = ("pages", {"count": 2})
 ATTEND = ("attend", {"n_heads": 2, "ratio": 1, "spread": 1})
 
 
@@ -529,14 +530,10 @@ ATTEND = ("attend", {"n_heads": 2, "ratio": 1, "spread": 1})
         ([("read", {"address": 1 << 60, "bytes": 16})], "address", "there is no memory at 0x1000000000000000"),
         ([("read", {"address": DATA, "bytes": 4096, "target": "table"})], "shape", "longer than"),
         ([("append", {})], "cache", "no cache was told"),
-        ([CACHE, ("append", {})], "queue", "1 appends without vectors left"),
+        ([CACHE, ("append", {})], "page", "was never written"),
+        ([CACHE, PAGES, ("append", {})], "queue", "1 appends without vectors left"),
         (
-            [CACHE, ("append", {}), ("vector", {"vectors": 2, "channels": 8, "zeros": 1, "to_cache": 1})],
-            "page",
-            "was never written",
-        ),
-        (
-            [CACHE, ("append", {}), ("vector", {"vectors": 2, "channels": 4, "zeros": 1, "to_cache": 1})],
+            [CACHE, PAGES, ("append", {}), ("vector", {"vectors": 2, "channels": 4, "zeros": 1, "to_cache": 1})],
             "shape",
             "1 vectors of 4 are given to an append of 1 of 8",
         ),
@@ -549,7 +546,7 @@ ATTEND = ("attend", {"n_heads": 2, "ratio": 1, "spread": 1})
         ([CACHE, ("attend", ATTEND[1] | {"load": 1})], "event", "event of a load"),
         ([("cache", VIEW | {"k_words": 8}), ATTEND], "cache", "have 9 and 17 words"),
         ([("cache", VIEW | {"share_bits": 2}), ATTEND], "cache", "4 units cannot share the 2 groups"),
-        ([("cache", VIEW | {"base": 1 << 16}), ("pages", {"count": 2}), ATTEND], "address", "past the memory of port"),
+        ([("cache", VIEW | {"base": 1 << 16}), PAGES, ATTEND], "address", "past the memory of port"),
         ([("pages", {"first": 60, "count": 5})], "page", "64 entries"),
         ([("loop", {})], "shape", "at least a layer"),
         ([("loop", {"layers": 2}), ("again", {"target": 0})], "program", "a loop in a loop"),

@@ -116,7 +116,7 @@ class View:
 def append(state):
     """Do the appends that have got their vectors."""
     while state.pending:
-        view, is_values, event, position, rows = state.pending[0]
+        view, is_values, event, rows, (page, chunk, place) = state.pending[0]
         sets = state.heads[: -(-rows // state.config.rows)]
         if min(map(len, sets)) < view.heads:
             return
@@ -129,8 +129,6 @@ def append(state):
                     f"{vector.shape[0]} vectors of {vector.shape[1]} are given to an append of {rows} of {view.inputs}",
                 )
         config = state.config.of_batch
-        page, chunk, place = view.place(position)
-        view.place(position + rows - 1)
         command = golden_append.Append(
             kind="v" if is_values else "k",
             format=view.format,
@@ -158,7 +156,10 @@ def append(state):
 
 def begin_append(state, f):
     """What `append` does, once the vectors are there."""
-    state.pending.append((View(state), f["values"], f["event"], state.position, state.rows))
+    view, position, rows = View(state), state.position, state.rows
+    place = view.place(position)
+    view.place(position + rows - 1)
+    state.pending.append((view, f["values"], f["event"], rows, place))
     append(state)
 
 

@@ -61,7 +61,7 @@ class State:
         Events that nothing has waited for.
     heads : list of queues of FP32 codes [rows, channels]
         What is given to appends, of each set.
-    pending : queue of (fields, view, layer, position, rows)
+    pending : queue of (view, is V, with event, rows, (page, chunk, place))
         Appends that wait for them.
     token : int or None
         What the logits have given.
